@@ -1,0 +1,94 @@
+// Device memory for one recording. Buffers are carved off large blocks and all given back at once by `rewind`, which
+// keeps the blocks: from the second step on a training loop allocates nothing. Gradients and temporaries are returned
+// one by one and reused within the step, so that backward needs memory for the gradients alive, not for all of them.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <vector>
+
+#include <armagrad/autodiff/device/device.hpp>
+
+namespace armagrad::detail {
+
+class Arena {
+ public:
+  explicit Arena(Backend& backend) : backend_(&backend) {}
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    for (const Block& b : blocks_) backend_->release(b.memory);
+  }
+
+  /// Lives until `rewind`.
+  void* take(std::size_t bytes) {
+    bytes = rounded(bytes);
+    // Vector loads want 64-byte alignment; a scalar node must not cost a cache line.
+    const std::size_t align = bytes < 64 ? 16 : 64;
+    while (current_ < blocks_.size()) {
+      const std::size_t start = (used_ + align - 1) / align * align;
+      if (start + bytes <= blocks_[current_].bytes) {
+        used_ = start + bytes;
+        return static_cast<char*>(blocks_[current_].memory) + start;
+      }
+      ++current_;
+      used_ = 0;
+    }
+    const std::size_t last = blocks_.empty() ? std::size_t{1} << 15 : blocks_.back().bytes;
+    const std::size_t size = std::max(bytes, std::min(2 * last, std::size_t{1} << 26));
+    blocks_.reserve(blocks_.size() + 1);
+    blocks_.push_back({backend_->allocate(size), size});
+    used_ = bytes;
+    return blocks_.back().memory;
+  }
+
+  /// As `take`, but may be given back before the rewind.
+  void* borrow(std::size_t bytes) {
+    std::vector<void*>& free = free_[size_class(rounded(bytes))];
+    if (free.empty()) return take(class_bytes(size_class(rounded(bytes))));
+    void* memory = free.back();
+    free.pop_back();
+    return memory;
+  }
+  void give_back(void* memory, std::size_t bytes) { free_[size_class(rounded(bytes))].push_back(memory); }
+
+  void rewind() {
+    current_ = 0;
+    used_ = 0;
+    for (auto& f : free_) f.clear();
+  }
+
+  std::size_t capacity() const {
+    std::size_t total = 0;
+    for (const Block& b : blocks_) total += b.bytes;
+    return total;
+  }
+
+ private:
+  struct Block {
+    void* memory;
+    std::size_t bytes;
+  };
+
+  static std::size_t rounded(std::size_t bytes) { return bytes == 0 ? 16 : (bytes + 15) / 16 * 16; }
+  // Four classes per power of two: at most a quarter of a buffer is lost to rounding.
+  static std::size_t size_class(std::size_t bytes) {
+    const unsigned p = std::bit_width(bytes - 1);  // bytes <= 2^p
+    if (p < 5) return 0;
+    const std::size_t quarter = std::size_t{1} << (p - 3);
+    return (p - 5) * 4 + (bytes - (std::size_t{1} << (p - 1)) + quarter - 1) / quarter;
+  }
+  static std::size_t class_bytes(std::size_t c) {
+    if (c == 0) return 16;
+    const std::size_t p = (c - 1) / 4 + 5;
+    return (std::size_t{1} << (p - 1)) + ((c - 1) % 4 + 1) * (std::size_t{1} << (p - 3));
+  }
+
+  Backend* backend_;
+  std::vector<Block> blocks_;
+  std::size_t current_ = 0;
+  std::size_t used_ = 0;
+  std::vector<void*> free_[176];
+};
+
+}  // namespace armagrad::detail

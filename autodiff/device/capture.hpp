@@ -1,0 +1,30 @@
+// The list of commands a replay runs. Optimizers and tapes both make commands, so the list being captured belongs to
+// the thread, not to a tape.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include <armagrad/autodiff/device/device.hpp>
+
+namespace armagrad::detail {
+
+template <class eT>
+struct CommandList {
+  Backend* backend = nullptr;
+  std::vector<Command<eT>> commands;
+  std::vector<std::function<void()>> after;  // host-side bookkeeping of every run: parameter versions
+};
+
+template <class eT>
+inline thread_local CommandList<eT>* capturing = nullptr;
+
+/// Every command of the engine and the optimizers goes through here.
+template <class eT>
+inline void run(Backend& backend, const Command<eT>& command) {
+  backend.run(command);
+  if (capturing<eT> != nullptr) [[unlikely]]
+    capturing<eT>->commands.push_back(command);
+}
+
+}  // namespace armagrad::detail

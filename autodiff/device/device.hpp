@@ -1,0 +1,101 @@
+// The narrow interface between the engine and a device. No Armadillo and no CUDA types: the CPU, the CUDA plug-in
+// and its host stand-in include this same file.
+//
+// Everything an operation computes is a `Command`: a kernel, the views it reads and writes, and scalars. Eager
+// execution runs each command as it is made; a capture also appends it to a list; a replay is a loop over that list.
+// So a command must hold all it needs, and may hold only pointers that outlive the recording.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace armagrad {
+
+/// A column-major matrix somewhere in a device's memory; element (r, c) is data[r + c * ld].
+template <class T>
+struct View {
+  T* data = nullptr;
+  std::uint32_t rows = 0;
+  std::uint32_t cols = 0;
+  std::uint32_t ld = 0;
+
+  std::size_t size() const { return std::size_t{rows} * cols; }
+  bool contiguous() const { return ld == rows || cols <= 1; }
+  operator View<const T>() const { return {data, rows, cols, ld}; }
+};
+
+template <class eT>
+struct Command;
+
+/// One computation a device can do, known by name. `host` is the CPU's code; the CUDA plug-in finds its own by the
+/// same name when it meets the kernel first and keeps it in `plugin`.
+template <class eT>
+struct Kernel {
+  const char* name;
+  void (*host)(const Command<eT>&);
+  mutable void (*plugin)(void* context, const Command<eT>&) = nullptr;
+};
+
+enum CommandFlag : std::uint32_t {
+  transpose_a = 1,    // read in[0] transposed
+  transpose_b = 2,    // read in[1] transposed
+  then_relu = 4,      // gemm's epilogue: max(0, .) after the bias in[2]
+  take_smallest = 8,  // maximum: the minimum instead
+};
+
+/// out = alpha * kernel(in...) + beta * out, where the kernel honours alpha and beta (gemm, copy, reductions, maps);
+/// with beta = 0 the old content of `out` is never read, so it may be uninitialised or NaN.
+template <class eT>
+struct Command {
+  const Kernel<eT>* kernel = nullptr;
+  View<eT> out;
+  View<eT> more_out[2];  // further results
+  View<const eT> in[4];
+  eT alpha = 1;
+  eT beta = 0;
+  std::uint32_t flags = 0;
+  const void* attributes = nullptr;        // the operation's attributes, in host memory, alive as long as the recording
+  const std::uint32_t* indices = nullptr;  // in device memory
+  std::uint32_t index_count = 0;
+  const void* object = nullptr;  // a host object the kernel knows (a sparse matrix, an optimizer's scalars)
+};
+
+/// What the engine asks of a device beside running commands.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const char* name() const = 0;
+  /// Uninitialised memory, 64-byte aligned. Throws DeviceError, naming bytes asked for and free.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* memory) noexcept = 0;
+  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void download(void* host, const void* device, std::size_t bytes) = 0;
+  virtual void run(const Command<float>& command) = 0;
+  virtual void run(const Command<double>& command) = 0;
+  /// Throws DeviceError naming the operation where the device has no code for the kernel.
+  virtual void require(const Kernel<float>& kernel, const char* operation) = 0;
+  virtual void require(const Kernel<double>& kernel, const char* operation) = 0;
+  virtual void synchronize() = 0;
+  /// Bytes that crossed between host and device since the start; 0 on the CPU, where nothing crosses.
+  virtual std::uint64_t bytes_uploaded() const { return 0; }
+  virtual std::uint64_t bytes_downloaded() const { return 0; }
+};
+
+/// Where a tape computes and a parameter lives. A cheap handle; devices live as long as the program.
+class Device {
+ public:
+  static Device cpu();
+  /// The CUDA device. Throws DeviceError, saying what is missing and how to get it, where there is none.
+  static Device cuda();
+
+  const char* name() const { return backend_->name(); }
+  Backend& backend() const { return *backend_; }
+  friend bool operator==(Device a, Device b) { return a.backend_ == b.backend_; }
+
+  explicit Device(Backend& backend) : backend_(&backend) {}
+
+ private:
+  Backend* backend_;
+};
+
+}  // namespace armagrad

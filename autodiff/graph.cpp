@@ -1,0 +1,655 @@
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/graph.hpp>
+#include <armagrad/autodiff/operations.hpp>
+#include <armagrad/autodiff/ops/known.hpp>
+
+namespace armagrad {
+namespace detail {
+namespace {
+
+// States are handed out again but never freed: a Var of a destroyed tape may still be asked whether it is valid.
+template <class eT>
+struct StatePool {
+  std::mutex mutex;
+  std::deque<TapeState<eT>> all;
+  std::vector<TapeState<eT>*> free;
+
+  static StatePool& instance() {
+    static auto* pool = new StatePool;
+    return *pool;
+  }
+  TapeState<eT>* acquire() {
+    const std::lock_guard lock(mutex);
+    if (free.empty()) return &all.emplace_back();
+    TapeState<eT>* state = free.back();
+    free.pop_back();
+    return state;
+  }
+  void give_back(TapeState<eT>* state) {
+    const std::lock_guard lock(mutex);
+    free.push_back(state);
+  }
+};
+
+}  // namespace
+
+template <class eT>
+Graph<eT>::Graph(Device device)
+    : device_(device), state_(StatePool<eT>::instance().acquire()), arena_(device.backend()) {
+  state_->graph = this;
+}
+
+template <class eT>
+Graph<eT>::~Graph() {
+  state_->graph = nullptr;
+  ++state_->recording;
+  StatePool<eT>::instance().give_back(state_);
+}
+
+template <class eT>
+void Graph<eT>::rewind() {
+  size_ = 0;
+  ++state_->serial;
+  ++state_->recording;
+  arena_.rewind();
+  attribute_block_ = attribute_used_ = 0;
+  long_operands_.clear();
+  kept_.clear();
+  retained_.clear();
+  labels_.clear();
+}
+
+template <class eT>
+Node<eT>& Graph<eT>::append() {
+  if (size_ == chunks_.size() * chunk_size) {
+    if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size)
+      throw StateError("tape: more than 4294966271 operations in one recording; rewind between steps");
+    chunks_.push_back(std::make_unique_for_overwrite<Node<eT>[]>(chunk_size));
+  }
+  Node<eT>& n = node(size_++);
+  n.value = nullptr;
+  n.gradient = nullptr;
+  n.attributes = nullptr;
+  n.serial = state_->serial;
+  n.scope = static_cast<std::uint32_t>(scopes_.size());
+  n.version = 0;
+  n.operand_count = 0;
+  n.result = 0;
+  n.flags = 0;
+  return n;
+}
+
+template <class eT>
+const void* Graph<eT>::keep_attributes(const void* bytes, std::size_t count) {
+  constexpr std::size_t block = std::size_t{1} << 16;
+  const std::size_t rounded = (count + 15) / 16 * 16;
+  if (attribute_blocks_.empty() || attribute_used_ + rounded > block) {
+    if (!attribute_blocks_.empty()) ++attribute_block_;
+    if (attribute_block_ == attribute_blocks_.size()) attribute_blocks_.push_back(std::make_unique<char[]>(block));
+    attribute_used_ = 0;
+  }
+  char* place = attribute_blocks_[attribute_block_].get() + attribute_used_;
+  attribute_used_ += rounded;
+  std::memcpy(place, bytes, count);
+  return place;
+}
+
+template <class eT>
+const std::uint32_t* Graph<eT>::upload_indices(const std::uint32_t* indices, std::size_t count) {
+  void* place = arena_.take(count * sizeof(std::uint32_t));
+  backend().upload(place, indices, count * sizeof(std::uint32_t));
+  return static_cast<const std::uint32_t*>(place);
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::add_labels(const arma::Row<std::size_t>& y) {
+  // The tape keeps this vector for the next step's labels.
+  index_buffer_.clear();
+  std::uint32_t largest = 0;
+  for (const std::size_t label : y) {
+    if (label >= no_node) throw ValueError(fmt::format("labels: {} is no class index", label));
+    index_buffer_.push_back(static_cast<std::uint32_t>(label));
+    largest = std::max(largest, index_buffer_.back());
+  }
+  labels_.push_back({upload_indices(index_buffer_.data(), index_buffer_.size()), static_cast<std::uint32_t>(y.n_elem),
+                     largest, no_node});
+  return static_cast<std::uint32_t>(labels_.size() - 1);
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t* operands, std::size_t count,
+                                const void* attributes) {
+  Shape few[4];
+  std::vector<Shape> many;
+  Shape* shapes = few;
+  if (count > 4) {
+    many.resize(count);
+    shapes = many.data();
+  }
+  bool needs_gradient = false;
+  for (std::size_t k = 0; k < count; ++k) {
+    const Node<eT>& n = node(operands[k]);
+    shapes[k] = n.shape;
+    needs_gradient |= (n.flags & Node<eT>::needs_gradient) != 0;
+  }
+  Operands in(op.name, op.operand_names, shapes, count, attributes, this,
+              [](const void* graph) { return static_cast<const Graph*>(graph)->module_path(); });
+  const Shape shape = op.shape(in);
+
+  const std::uint32_t index = size_;
+  Node<eT>& n = append();
+  n.op = &op;
+  n.shape = shape;
+  n.operand_count = static_cast<std::uint8_t>(count);
+  if (count <= 3) {
+    for (std::size_t k = 0; k < count; ++k) n.operands[k] = operands[k];
+  } else {
+    n.operands[0] = static_cast<std::uint32_t>(long_operands_.size());
+    long_operands_.insert(long_operands_.end(), operands, operands + count);
+  }
+  if (needs_gradient && gradients_enabled_ && op.vjp != nullptr) n.flags |= Node<eT>::needs_gradient;
+  if (op.attribute_bytes > 0) n.attributes = keep_attributes(attributes, op.attribute_bytes);
+  for (std::uint8_t k = 1; k < op.results; ++k) {
+    Node<eT>& r = append();
+    r.op = &further_result<eT>;
+    r.shape = in.extra_[k - 1];
+    r.result = k;
+    r.flags = node(index).flags;
+  }
+  if (mode_ != Mode::eager || op.lazy) return index;
+  if (op.alias != nullptr) {
+    node(index).value = const_cast<eT*>(value(operands[0]).data) + op.alias(in);
+    return index;
+  }
+  try {
+    compute(index);
+  } catch (...) {
+    pop_to(index);  // a failed operation leaves no half-made node behind
+    throw;
+  }
+  return index;
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::leaf(const OperationInfo<eT>& op, Shape shape, bool needs_gradient) {
+  void* memory = arena_.take(shape.size() * sizeof(eT));
+  const std::uint32_t index = size_;
+  Node<eT>& n = append();
+  n.op = &op;
+  n.shape = shape;
+  n.value = static_cast<eT*>(memory);
+  n.flags = Node<eT>::is_leaf;
+  if (needs_gradient && gradients_enabled_) n.flags |= Node<eT>::needs_gradient;
+  return index;
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value) {
+  const std::uint32_t index = size_;
+  Node<eT>& n = append();
+  n.op = &op;
+  n.shape = shape;
+  n.value = const_cast<eT*>(value);
+  n.flags = Node<eT>::is_leaf;
+  return index;
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& storage) {
+  if (!(storage->device == device_))
+    throw DeviceError(fmt::format("{} is on {}, the tape on {}; move it with `to(device)` before", storage->name,
+                                  storage->device.name(), device_.name()));
+  keep_alive(storage);
+  const std::uint32_t index = aliasing_leaf(parameter_leaf<eT>, storage->shape, storage->value);
+  Node<eT>& n = node(index);
+  n.attributes = storage.get();
+  n.version = storage->version;
+  if (storage->trainable && gradients_enabled_) n.flags |= Node<eT>::needs_gradient;
+  return index;
+}
+
+// Computing.
+
+template <class eT>
+void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta) {
+  const Node<eT>& n = node(i);
+  Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
+  e.beta = beta;
+  n.op->eval(e);
+}
+
+// Gives node i its value. In a rule the memory is borrowed, and is operand 0's when nobody else will read that.
+template <class eT>
+void Graph<eT>::compute(std::uint32_t i) {
+  i -= node(i).result;
+  Node<eT>& n = node(i);
+  const bool pending = i >= first_pending_;
+  if (pending && n.op->in_place && n.operands[0] >= first_pending_) {
+    value(n.operands[0]);
+    Node<eT>& o = node(n.operands[0]);
+    if (o.flags & Node<eT>::owns_value && o.version == 1 && o.shape == n.shape) {
+      n.value = o.value;
+      n.flags |= Node<eT>::owns_value;
+      o.flags &= ~Node<eT>::owns_value;
+    }
+  }
+  for (std::uint8_t k = 0; k < n.op->results; ++k) {
+    Node<eT>& r = node(i + k);
+    if (r.value != nullptr) continue;
+    if (pending) {
+      r.value = new_buffer(r.shape);
+      r.flags |= Node<eT>::owns_value;
+    } else {
+      r.value = static_cast<eT*>(arena_.take(r.shape.size() * sizeof(eT)));
+    }
+  }
+  evaluate(i, n.value, eT(0));
+  if (pending)
+    for (std::size_t k = 0; k < n.operand_count; ++k) consumed(operand(n, k));
+}
+
+template <class eT>
+View<const eT> Graph<eT>::value(std::uint32_t i) {
+  Node<eT>& n = node(i);
+  if (n.value == nullptr) compute(i);
+  return {n.value, n.shape.rows, n.shape.cols, n.shape.rows};
+}
+
+template <class eT>
+typename Eval<eT>::Factor Graph<eT>::factor(std::uint32_t i) {
+  bool transposed = false;
+  eT scale = 1;
+  while (node(i).value == nullptr) {
+    const Node<eT>& n = node(i);
+    if (n.op == &operation_info<Transpose, eT>)
+      transposed = !transposed;
+    else if (n.op == scale_info<eT>())
+      scale *= static_cast<eT>(static_cast<const ScalarAttributes*>(n.attributes)->p);
+    else
+      break;
+    i = n.operands[0];
+  }
+  return {value(i), transposed, scale};
+}
+
+template <class eT>
+arma::Mat<eT> Graph<eT>::download(const eT* data, Shape shape) const {
+  arma::Mat<eT> out(shape.rows, shape.cols, arma::fill::none);
+  backend().download(out.memptr(), data, shape.size() * sizeof(eT));
+  return out;
+}
+
+template <class eT>
+void Graph<eT>::copy_into(View<const eT> from, eT* to, eT alpha, eT beta) {
+  Command<eT> c;
+  c.kernel = &kernels<eT>::copy;
+  c.in[0] = from;
+  c.out = {to, from.rows, from.cols, from.rows};
+  c.alpha = alpha;
+  c.beta = beta;
+  run(c);
+}
+
+// Backward.
+
+template <class eT>
+void Graph<eT>::check_version(const Node<eT>& n) const {
+  if (n.op != &parameter_leaf<eT>) return;
+  const auto& storage = *static_cast<const ParameterStorage<eT>*>(n.attributes);
+  if (storage.version != n.version)
+    throw StateError(
+        fmt::format("backward: {} ({}) was changed after the forward pass read it; call backward before "
+                    "the optimizer's step, or record the forward pass again",
+                    storage.name, to_string(storage.shape)));
+}
+
+template <class eT>
+void Graph<eT>::forget_gradients(std::uint32_t root) {
+  for (std::uint32_t i = 0; i <= root; ++i)
+    if (!(node(i).flags & Node<eT>::is_leaf)) node(i).gradient = nullptr;
+}
+
+namespace {
+void check_root(const char* what, Shape shape, bool needs_gradient) {
+  if (!shape.is_scalar())
+    throw ShapeError(
+        fmt::format("{}: the Var is {}; only a 1x1 Var has a gradient: reduce it first, for example with "
+                    "accu or mean",
+                    what, to_string(shape)));
+  if (!needs_gradient)
+    throw StateError(
+        fmt::format("{}: nothing this Var was computed from requires a gradient; make the inputs with "
+                    "tape.variable, use trainable parameters, and record outside of no_grad",
+                    what));
+}
+}  // namespace
+
+template <class eT>
+void Graph<eT>::fill(eT* to, Shape shape, eT alpha, eT beta) {
+  Command<eT> c;
+  c.kernel = &kernels<eT>::fill;
+  c.out = {to, shape.rows, shape.cols, shape.rows};
+  c.alpha = alpha;
+  c.beta = beta;
+  run(c);
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::constant(Shape shape, eT value) {
+  const std::uint32_t i = leaf(constant_leaf<eT>, shape, false);
+  fill(node(i).value, shape, value, eT(0));
+  return i;
+}
+
+// Where a contribution to n's gradient goes; beta = 0 for the first one.
+template <class eT>
+eT* Graph<eT>::gradient_destination(Node<eT>& n, eT& beta) {
+  if (n.op == &parameter_leaf<eT>) {
+    auto& storage = *static_cast<ParameterStorage<eT>*>(const_cast<void*>(n.attributes));
+    if (storage.gradient == nullptr)
+      storage.gradient = static_cast<eT*>(backend().allocate(n.shape.size() * sizeof(eT)));
+    beta = storage.has_gradient ? eT(1) : eT(0);
+    storage.has_gradient = true;
+    return storage.gradient;
+  }
+  beta = n.gradient != nullptr ? eT(1) : eT(0);
+  if (n.gradient == nullptr) n.gradient = new_buffer(n.shape);
+  return n.gradient;
+}
+
+// Marks what depends on one of `from`, so that a pass for these alone computes nothing else.
+template <class eT>
+void Graph<eT>::mark_dependents(std::uint32_t root, std::span<const std::uint32_t> from) {
+  using N = Node<eT>;
+  for (std::uint32_t i = 0; i <= root; ++i) node(i).flags &= ~N::wanted;
+  for (const std::uint32_t w : from) node(w).flags |= N::wanted;
+  for (std::uint32_t i = 0; i <= root; ++i) {
+    N& n = node(i);
+    if (n.flags & N::is_leaf || !(n.flags & N::needs_gradient)) continue;
+    if (n.result != 0) n.flags |= node(i - n.result).flags & N::wanted;
+    for (std::size_t k = 0; k < n.operand_count; ++k) n.flags |= node(operand(n, k)).flags & N::wanted;
+  }
+}
+
+template <class eT>
+void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted) {
+  using N = Node<eT>;
+  check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  begin_pass(root, wanted, "backward");
+  for (const std::uint32_t r : retained_) node(r).gradient = nullptr;
+  for (const std::uint32_t w : wanted)
+    if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
+  eT beta;
+  eT* seed = gradient_destination(node(root), beta);
+  fill(seed, node(root).shape, eT(1), beta);
+  try {
+    for (std::uint32_t i = root + 1; i-- > 0;)
+      if (reached(i)) run_rule(i);
+  } catch (...) {
+    forget_gradients(root);
+    throw;
+  }
+}
+
+template <class eT>
+std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs) {
+  using N = Node<eT>;
+  check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  begin_pass(root, xs, "grad");
+  gradient_of_.assign(root + 1, 0);
+  gradient_of_[root] = constant(node(root).shape, eT(1)) + 1;
+  for (std::uint32_t i = root + 1; i-- > 0;) {
+    const N& n = node(i);
+    if (n.flags & N::is_leaf || n.result != 0) continue;
+    bool has = false;
+    for (std::uint8_t k = 0; k < n.op->results; ++k) has |= i + k <= root && gradient_of_[i + k] != 0;
+    if (has) run_rule(i);
+  }
+  std::vector<std::uint32_t> out;
+  for (const std::uint32_t x : xs) {
+    const bool reached_x = x <= root && gradient_of_[x] != 0;
+    out.push_back(reached_x ? gradient_of_[x] - 1 : constant(node(x).shape, eT(0)));
+  }
+  gradient_of_.clear();
+  return out;
+}
+
+template <class eT>
+void Graph<eT>::begin_pass(std::uint32_t root, std::span<const std::uint32_t> wanted, const char* what) {
+  using N = Node<eT>;
+  restricted_ = !wanted.empty();
+  if (!restricted_) return;
+  for (const std::uint32_t w : wanted)
+    if (!(node(w).flags & N::needs_gradient))
+      throw StateError(fmt::format("{}: Var {} ({}) does not require a gradient; make it with tape.variable", what, w,
+                                   to_string(node(w).shape)));
+  mark_dependents(root, wanted);
+}
+
+template <class eT>
+bool Graph<eT>::reached(std::uint32_t i) const {
+  const Node<eT>& n = node(i);
+  if (n.flags & Node<eT>::is_leaf || n.result != 0) return false;
+  for (std::uint8_t k = 0; k < n.op->results; ++k)
+    if (node(i + k).gradient != nullptr) return true;
+  return false;
+}
+
+template <class eT>
+void Graph<eT>::keep_gradient(std::uint32_t i) {
+  if (node(i).flags & Node<eT>::keeps_gradient) return;
+  node(i).flags |= Node<eT>::keeps_gradient;
+  if (!(node(i).flags & Node<eT>::is_leaf)) retained_.push_back(i);
+}
+
+// Runs one rule and routes its contributions.
+template <class eT>
+void Graph<eT>::run_rule(std::uint32_t i) {
+  Node<eT>& n = node(i);
+  const bool first_order = gradient_of_.empty();
+  for (std::size_t k = 0; k < n.operand_count; ++k) check_version(node(operand(n, k)));
+  const std::uint32_t before = size_;
+  const std::size_t attributes_before = attribute_used_;
+  const std::size_t attribute_block_before = attribute_block_;
+  const std::size_t operands_before = long_operands_.size();
+  const bool gradients_before = gradients_enabled_;
+  ++state_->serial;
+  rule_node_ = i;
+  std::fill(std::begin(rule_gradients_), std::end(rule_gradients_), no_node);
+  contributions_.clear();
+  try {
+    mode_ = first_order ? Mode::first_order : Mode::differentiable;
+    gradients_enabled_ = !first_order;
+    Rule<eT> rule(*this, i);
+    n.op->vjp(rule);
+    mode_ = Mode::eager;
+    gradients_enabled_ = gradients_before;
+    if (first_order) {
+      first_pending_ = before;
+      settle();
+      first_pending_ = no_node;
+    } else {
+      settle_differentiable(before);
+    }
+  } catch (...) {
+    mode_ = Mode::eager;
+    gradients_enabled_ = gradients_before;
+    first_pending_ = no_node;
+    if (first_order) pop_to(before);
+    throw;
+  }
+  if (!first_order) return;
+  for (std::uint8_t k = 0; k < n.op->results; ++k) {  // what no rule took over
+    Node<eT>& r = node(i + k);
+    if (r.gradient == nullptr || r.flags & Node<eT>::keeps_gradient) continue;
+    drop_buffer(r.gradient, r.shape);
+    r.gradient = nullptr;
+  }
+  pop_to(before);
+  ++state_->serial;
+  if (capturing<eT> == nullptr) {  // captured commands go on reading their attributes
+    attribute_used_ = attributes_before;
+    attribute_block_ = attribute_block_before;
+  }
+  long_operands_.resize(operands_before);
+}
+
+template <class eT>
+void Graph<eT>::pop_to(std::uint32_t size) {
+  size_ = size;
+}
+
+template <class eT>
+bool Graph<eT>::rule_has_gradient(std::uint32_t i, std::size_t k) const {
+  const auto at = static_cast<std::uint32_t>(i + k);
+  if (!gradient_of_.empty()) return at < gradient_of_.size() && gradient_of_[at] != 0;
+  return node(at).gradient != nullptr || rule_gradients_[k] != no_node;
+}
+
+// The incoming gradient as a node. In a first-order pass it owns the buffer, which the rule's last reader may take.
+template <class eT>
+std::uint32_t Graph<eT>::rule_gradient(std::uint32_t i, std::size_t k) {
+  const auto at = static_cast<std::uint32_t>(i + k);
+  if (mode_ == Mode::differentiable) {
+    if (rule_has_gradient(i, k)) return gradient_of_[at] - 1;
+  } else if (rule_gradients_[k] != no_node) {
+    return rule_gradients_[k];
+  }
+  Node<eT>& source = node(at);
+  if (source.gradient == nullptr || mode_ == Mode::differentiable) {  // only result 1 has one: this one's is zero
+    return rule_gradients_[k] = constant(source.shape, eT(0));
+  }
+  const std::uint32_t g = aliasing_leaf(gradient_leaf<eT>, source.shape, source.gradient);
+  if (!(source.flags & Node<eT>::keeps_gradient)) {
+    node(g).flags |= Node<eT>::owns_value;
+    source.gradient = nullptr;
+  }
+  return rule_gradients_[k] = g;
+}
+
+template <class eT>
+void Graph<eT>::accumulate(std::uint32_t operand, Var<eT> contribution) {
+  if (!wants_gradient(operand)) return;
+  const Shape shape = node(operand).shape;
+  if (!(contribution.shape() == shape)) contribution = sum_to(contribution, shape);
+  contributions_.push_back({operand, contribution.index()});
+}
+
+template <class eT>
+bool Graph<eT>::wants_gradient(std::uint32_t i) const {
+  using N = Node<eT>;
+  return (node(i).flags & (restricted_ ? N::wanted : N::needs_gradient)) != 0;
+}
+
+// Counts, for every pending node from `first` on that a contribution needs, how often it will be read.
+template <class eT>
+void Graph<eT>::count_uses(std::uint32_t first) {
+  for (std::uint32_t i = first; i < size_; ++i) node(i).version = 0;
+  for (const Contribution& c : contributions_)
+    if (c.node >= first) ++node(c.node).version;
+  for (std::uint32_t i = size_; i-- > first;) {
+    const Node<eT>& n = node(i);
+    if (n.version == 0 || n.value != nullptr) continue;
+    if (n.result != 0) {
+      ++node(i - n.result).version;
+      continue;
+    }
+    for (std::size_t k = 0; k < n.operand_count; ++k)
+      if (const std::uint32_t o = operand(n, k); o >= first) ++node(o).version;
+  }
+}
+
+template <class eT>
+void Graph<eT>::settle() {
+  count_uses(first_pending_);
+  for (const Contribution& c : contributions_) contribute(c.operand, c.node);
+  for (std::uint32_t i = first_pending_; i < size_; ++i) {
+    Node<eT>& n = node(i);
+    if (n.flags & Node<eT>::owns_value) drop_buffer(n.value, n.shape);
+  }
+}
+
+// One reader of a pending node is done. One that was only looked through was the reader of its own operands.
+template <class eT>
+void Graph<eT>::consumed(std::uint32_t i) {
+  if (i < first_pending_) return;
+  Node<eT>& n = node(i);
+  if (--n.version != 0) return;
+  if (n.value == nullptr) {
+    for (std::size_t k = 0; k < n.operand_count; ++k) consumed(operand(n, k));
+  } else if (n.flags & Node<eT>::owns_value) {
+    drop_buffer(n.value, n.shape);
+    n.flags &= ~Node<eT>::owns_value;
+  }
+}
+
+template <class eT>
+void Graph<eT>::contribute(std::uint32_t operand, std::uint32_t contribution) {
+  using N = Node<eT>;
+  N& to = node(operand);
+  N& from = node(contribution);
+  const bool last_use = contribution >= first_pending_ && from.version == 1;
+  // The first contribution is moved, not copied.
+  if (last_use && to.gradient == nullptr && to.op != &parameter_leaf<eT>) {
+    value(contribution);
+    if (from.flags & N::owns_value) {
+      to.gradient = from.value;
+      from.flags &= ~N::owns_value;
+      from.version = 0;
+      return;
+    }
+  }
+  eT beta;
+  eT* destination = gradient_destination(to, beta);
+  if (last_use && from.value == nullptr && from.result == 0 && from.op->results == 1 &&
+      (from.op->accumulates || beta == eT(0)))
+    evaluate(contribution, destination, beta);
+  else
+    copy_into(value(contribution), destination, eT(1), beta);
+  consumed(contribution);
+}
+
+// In a differentiable pass the pending nodes stay: compute those that contribute and add up Vars.
+template <class eT>
+void Graph<eT>::settle_differentiable(std::uint32_t first) {
+  count_uses(first);
+  for (std::uint32_t i = first; i < size_; ++i) {
+    Node<eT>& n = node(i);
+    const bool needed = n.version != 0;
+    if (n.op != &parameter_leaf<eT>) n.version = 0;
+    if (needed && n.value == nullptr && !n.op->lazy) compute(i);
+  }
+  for (const Contribution& c : contributions_) {
+    std::uint32_t& so_far = gradient_of_[c.operand];
+    so_far = so_far == 0 ? c.node + 1 : (var(so_far - 1) + var(c.node)).index() + 1;
+  }
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::enter_scope(const void* module, std::string (*path)(const void* const*, std::size_t)) {
+  scopes_.push_back({module, path});
+  return static_cast<std::uint32_t>(scopes_.size());
+}
+
+template <class eT>
+std::string Graph<eT>::module_path() const {
+  if (scopes_.empty()) return "";
+  std::vector<const void*> modules;
+  modules.reserve(scopes_.size());
+  for (const Scope& s : scopes_) modules.push_back(s.module);
+  return scopes_.front().path(modules.data(), modules.size());
+}
+
+template class Graph<float>;
+template class Graph<double>;
+
+}  // namespace detail
+}  // namespace armagrad

@@ -1,0 +1,283 @@
+// Sums, products and transposes, with the broadcasting that their gradients undo.
+#include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/graph.hpp>
+#include <armagrad/autodiff/operations.hpp>
+#include <armagrad/autodiff/ops/known.hpp>
+#include <armagrad/autodiff/samples.hpp>
+
+namespace armagrad {
+namespace detail {
+
+template <class eT>
+void Transpose::eval(Eval<eT>& e) {
+  const auto x = e.factor(0);
+  Command<eT> c;
+  c.kernel = &kernels<eT>::copy;
+  c.in[0] = x.view;
+  c.out = e.out();
+  c.alpha = e.alpha * x.scale;
+  c.beta = e.beta;
+  c.flags = x.transposed ? 0u : transpose_a;
+  e.run(c);
+}
+template <class eT>
+void Transpose::vjp(Rule<eT>& r) {
+  r.accumulate(0, r.grad().t());
+}
+void Transpose::samples(Samples& s) {
+  const auto f = [](const auto& in) { return trans(in[0]); };
+  s.add({s.uniform(3, 4)}, f);
+  s.add({s.uniform(1, 1)}, f);
+  s.add({s.uniform(0, 3)}, f);
+}
+
+// out = in[0], repeated or summed where its shape says so, and scaled.
+template <class eT>
+void copy_operand(Eval<eT>& e, std::size_t k, eT alpha, eT beta) {
+  Command<eT> c;
+  c.kernel = &kernels<eT>::copy;
+  c.in[0] = e.in(k);
+  c.out = e.out();
+  c.alpha = alpha;
+  c.beta = beta;
+  e.run(c);
+}
+
+// A + s B with s = 1 or -1; rows, columns and 1x1 are broadcast.
+template <int s>
+struct AddOrSubtract {
+  static constexpr auto name = s == 1 ? "add" : "subtract";
+  static constexpr const char* operands[] = {"A", "B", nullptr};
+  static constexpr bool accumulates = true;
+  static constexpr bool in_place = true;
+  static Shape shape(Operands& in) { return in.broadcast(0, 1); }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    if (e.in(0).data != e.out().data) copy_operand(e, 0, e.alpha, e.beta);
+    copy_operand(e, 1, s * e.alpha, eT(1));
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    r.accumulate(0, r.grad());
+    if (r.needs(1)) r.accumulate(1, s == 1 ? r.grad() : -r.grad());
+  }
+  static void samples(Samples& t) {
+    const auto f = [](const auto& in) {
+      if constexpr (s == 1)
+        return in[0] + in[1];
+      else
+        return in[0] - in[1];
+    };
+    t.add({t.uniform(3, 4), t.uniform(3, 4)}, f);
+    t.add({t.uniform(1, 1), t.uniform(1, 1)}, f);
+    t.add({t.uniform(3, 0), t.uniform(3, 0)}, f);
+    const auto twice = [](const auto& in) {
+      if constexpr (s == 1)
+        return in[0] + in[0];
+      else
+        return in[0] - in[0];
+    };
+    t.add({t.uniform(2, 3)}, twice);
+    t.add({t.uniform(3, 4), t.uniform(3, 1)}, f,
+          [](const std::vector<arma::mat>& in) -> arma::mat { return in[0].each_col() + s * in[1]; });
+    t.add({t.uniform(3, 4), t.uniform(1, 4)}, f,
+          [](const std::vector<arma::mat>& in) -> arma::mat { return in[0].each_row() + s * in[1]; });
+    t.add({t.uniform(1, 1), t.uniform(3, 4)}, f,
+          [](const std::vector<arma::mat>& in) -> arma::mat { return in[0](0) + s * in[1]; });
+    t.add({t.uniform(3, 1), t.uniform(1, 4)}, f, [](const std::vector<arma::mat>& in) -> arma::mat {
+      return arma::repmat(in[0], 1, 4) + s * arma::repmat(in[1], 3, 1);
+    });
+    t.fails({arma::mat(2, 3), arma::mat(4, 3)}, f,
+            std::string(name) + ": A is 2x3, B is 4x3: the rows (2 and 4) must be equal, or 1 to be repeated");
+  }
+};
+using Add = AddOrSubtract<1>;
+using Subtract = AddOrSubtract<-1>;
+
+// x summed over the dimensions along which the result has length 1.
+struct SumTo {
+  static constexpr auto name = "sum_to";
+  static constexpr bool accumulates = true;
+  struct Attributes {
+    Shape to;
+  };
+  static Shape shape(Operands& in) {
+    const Shape to = in.attributes<Attributes>().to, x = in[0];
+    in.require((to.rows == 1 || to.rows == x.rows) && (to.cols == 1 || to.cols == x.cols),
+               "a dimension of the target (", to, ") must be x's or 1");
+    return to;
+  }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    Command<eT> c;
+    c.kernel = &kernels<eT>::sum;
+    c.in[0] = e.in(0);
+    c.out = e.out();
+    c.alpha = e.alpha;
+    c.beta = e.beta;
+    e.run(c);
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    r.accumulate(0, repeat_to(r.grad(), r.operand(0).shape()));
+  }
+  static void samples(Samples& s) {
+    const auto to = [](Shape shape) { return [shape](const auto& in) { return sum_to(in[0], shape); }; };
+    s.add({s.uniform(3, 5)}, to({3, 1}), [](const std::vector<arma::mat>& in) -> arma::mat { return sum(in[0], 1); });
+    s.add({s.uniform(17, 5)}, to({1, 5}), [](const std::vector<arma::mat>& in) -> arma::mat { return sum(in[0], 0); });
+    s.add({s.uniform(3, 5)}, to({1, 1}), [](const std::vector<arma::mat>& in) { return arma::mat{accu(in[0])}; });
+    s.add({s.uniform(0, 5)}, to({1, 5}), [](const std::vector<arma::mat>&) { return arma::mat(1, 5); });
+    s.fails({arma::mat(3, 5)}, to({2, 5}), "sum_to: x is 3x5: a dimension of the target (2x5) must be x's or 1");
+  }
+};
+
+// x repeated along its dimensions of length 1: what undoes a sum.
+struct RepeatTo {
+  static constexpr auto name = "repeat_to";
+  static constexpr bool accumulates = true;
+  struct Attributes {
+    Shape to;
+  };
+  static Shape shape(Operands& in) {
+    const Shape to = in.attributes<Attributes>().to, x = in[0];
+    in.require((x.rows == 1 || x.rows == to.rows) && (x.cols == 1 || x.cols == to.cols),
+               "a dimension of x must be the target's (", to, ") or 1");
+    return to;
+  }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    copy_operand(e, 0, e.alpha, e.beta);
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    r.accumulate(0, sum_to(r.grad(), r.operand(0).shape()));
+  }
+  static void samples(Samples& s) {
+    const auto to = [](Shape shape) { return [shape](const auto& in) { return repeat_to(in[0], shape); }; };
+    s.add({s.uniform(3, 1)}, to({3, 4}),
+          [](const std::vector<arma::mat>& in) -> arma::mat { return repmat(in[0], 1, 4); });
+    s.add({s.uniform(1, 4)}, to({3, 4}),
+          [](const std::vector<arma::mat>& in) -> arma::mat { return repmat(in[0], 3, 1); });
+    s.add({s.uniform(1, 1)}, to({3, 0}), [](const std::vector<arma::mat>&) { return arma::mat(3, 0); });
+    s.fails({arma::mat(3, 5)}, to({2, 5}), "repeat_to: x is 3x5: a dimension of x must be the target's (2x5) or 1");
+  }
+};
+
+// The matrix product. The gradient's transposes and signs are flags of the product, never copies.
+struct Matmul {
+  static constexpr auto name = "matmul";
+  static constexpr const char* operands[] = {"A", "B", nullptr};
+  static constexpr bool accumulates = true;
+  static constexpr bool looks_through = true;
+  static Shape shape(Operands& in) {
+    in.require(in[0].cols == in[1].rows, "A's columns (", in[0].cols, ") must equal B's rows (", in[1].rows,
+               "); columns are samples");
+    return {in[0].rows, in[1].cols};
+  }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    const auto a = e.factor(0), b = e.factor(1);
+    Command<eT> c;
+    c.kernel = &kernels<eT>::gemm;
+    c.in[0] = a.view;
+    c.in[1] = b.view;
+    c.out = e.out();
+    c.alpha = e.alpha * a.scale * b.scale;
+    c.beta = e.beta;
+    c.flags = (a.transposed ? transpose_a : 0u) | (b.transposed ? transpose_b : 0u);
+    e.run(c);
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    const Var<eT> a = r.operand(0), b = r.operand(1);
+    if (r.needs(0)) r.accumulate(0, apply<Matmul>(r.grad(), b.t()));  // (m x n)(n x k)
+    if (r.needs(1)) r.accumulate(1, apply<Matmul>(a.t(), r.grad()));  // (k x m)(m x n)
+  }
+  static void samples(Samples& s) {
+    const auto f = [](const auto& in) { return in[0] * in[1]; };
+    s.add({s.uniform(3, 4), s.uniform(4, 2)}, f);
+    s.add({s.uniform(2, 2), s.uniform(2, 1)}, f);
+    s.add({s.uniform(1, 3), s.uniform(3, 1)}, f);
+    s.add({s.uniform(3, 2), s.uniform(2, 0)}, f);
+    s.add({s.uniform(3, 0), s.uniform(0, 2)}, f);
+    s.add(
+        {s.uniform(4, 3), s.uniform(4, 2)}, [](const auto& in) { return trans(in[0]) * in[1]; },
+        [](const std::vector<arma::mat>& in) -> arma::mat { return in[0].t() * in[1]; });
+    s.add(
+        {s.uniform(4, 3), s.uniform(2, 3)}, [](const auto& in) { return in[0] * trans(in[1]); },
+        [](const std::vector<arma::mat>& in) -> arma::mat { return in[0] * in[1].t(); });
+    s.add({s.uniform(3, 3)}, [](const auto& in) { return in[0] * in[0]; });
+    s.add({s.uniform(1, 1), s.uniform(2, 3)}, f,
+          [](const std::vector<arma::mat>& in) -> arma::mat { return in[0](0) * in[1]; });
+    s.fails({arma::mat(10, 64), arma::mat(32, 128)}, f,
+            "matmul: A is 10x64, B is 32x128: A's columns (64) must equal B's rows (32); columns are samples");
+  }
+};
+
+}  // namespace detail
+
+template <class eT>
+Var<eT> add(Var<eT> a, Var<eT> b) {
+  return apply<detail::Add>(a, b);
+}
+template <class eT>
+Var<eT> subtract(Var<eT> a, Var<eT> b) {
+  return apply<detail::Subtract>(a, b);
+}
+template <class eT>
+Var<eT> matmul(Var<eT> a, Var<eT> b) {
+  if (a.shape().is_scalar() || b.shape().is_scalar()) return multiply(a, b);
+  return apply<detail::Matmul>(a, b);
+}
+template <class eT>
+Var<eT> Var<eT>::t() const {
+  return apply<detail::Transpose>(*this);
+}
+template <class eT>
+Var<eT> accu(Var<eT> x) {
+  return detail::sum_to(x, {1, 1});
+}
+template <class eT>
+Var<eT> detail::sum_to(Var<eT> x, Shape shape) {
+  return apply<SumTo>({shape}, x);
+}
+template <class eT>
+Var<eT> detail::repeat_to(Var<eT> x, Shape shape) {
+  return apply<RepeatTo>({shape}, x);
+}
+template <class eT>
+Var<eT> detail::constant_like(Var<eT> like, const arma::Mat<eT>& value) {
+  Graph<eT>& g = like.graph();
+  const std::uint32_t i = g.leaf(
+      constant_leaf<eT>, {static_cast<std::uint32_t>(value.n_rows), static_cast<std::uint32_t>(value.n_cols)}, false);
+  g.backend().upload(g.node(i).value, value.memptr(), value.n_elem * sizeof(eT));
+  return g.var(i);
+}
+template <class eT>
+Var<eT> detail::constant_like(Var<eT> like, eT value) {
+  return like.graph().var(like.graph().constant({1, 1}, value));
+}
+template <class eT>
+Var<eT> detail::parameter_like(Var<eT> like, const Parameter<eT>& p) {
+  return like.graph().var(like.graph().parameter(p.shared()));
+}
+
+#define ARMAGRAD_INSTANTIATE(eT)                                         \
+  template Var<eT> add(Var<eT>, Var<eT>);                                \
+  template Var<eT> subtract(Var<eT>, Var<eT>);                           \
+  template Var<eT> matmul(Var<eT>, Var<eT>);                             \
+  template Var<eT> Var<eT>::t() const;                                   \
+  template Var<eT> accu(Var<eT>);                                        \
+  template Var<eT> detail::sum_to(Var<eT>, Shape);                       \
+  template Var<eT> detail::repeat_to(Var<eT>, Shape);                    \
+  template Var<eT> detail::constant_like(Var<eT>, const arma::Mat<eT>&); \
+  template Var<eT> detail::constant_like(Var<eT>, eT);                   \
+  template Var<eT> detail::parameter_like(Var<eT>, const Parameter<eT>&);
+ARMAGRAD_INSTANTIATE(float)
+ARMAGRAD_INSTANTIATE(double)
+#undef ARMAGRAD_INSTANTIATE
+
+}  // namespace armagrad
+
+ARMAGRAD_LIST_OPERATIONS(arithmetic, Transpose, Add, Subtract, SumTo, RepeatTo, Matmul)

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+
+#include <armagrad/autodiff/var.hpp>
+
+namespace armagrad {
+
+template <class eT>
+struct Labels;
+namespace detail {
+template <class eT>
+struct CommandList;
+}
+
+/// A recorded step that runs again on the same buffers: no recording, no dispatch, no allocation; the results are
+/// those of the eager step bit for bit. Valid until the tape it was captured on is rewound, moved or destroyed.
+template <class eT>
+class Replay {
+ public:
+  Replay(Replay&&) noexcept;
+  Replay& operator=(Replay&&) noexcept;
+  ~Replay();
+
+  /// New content for a leaf made with `constant` or `variable`. ShapeError unless it has the captured shape.
+  void set(Var<eT> leaf, const arma::Mat<eT>& value);
+  /// New class indices; as many as captured, none above the captured logits' rows.
+  void set(const Labels<eT>& labels, const arma::Row<std::size_t>& y);
+  void run();
+  /// How many device commands one run gives.
+  std::size_t size() const;
+
+ private:
+  template <class>
+  friend class Tape;
+  Replay(detail::TapeState<eT>* state, std::unique_ptr<detail::CommandList<eT>> list);
+  void check() const;
+
+  detail::TapeState<eT>* state_;
+  std::uint32_t recording_;
+  std::unique_ptr<detail::CommandList<eT>> list_;
+};
+
+}  // namespace armagrad

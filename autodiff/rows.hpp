@@ -1,0 +1,252 @@
+// From a row of elementwise.def to an operation: the loop over its value, the fused loop over its derivative, and the
+// rule that uses the second in a first-order pass and the derivative's text on Vars otherwise.
+#pragma once
+
+#include <armagrad/autodiff/graph.hpp>
+#include <armagrad/autodiff/operations.hpp>
+#include <armagrad/autodiff/ops/known.hpp>
+#include <armagrad/autodiff/row_list.hpp>
+
+namespace armagrad::detail {
+
+/// A Var whose operators work element by element, and whose functions are those of math.hpp.
+template <class eT>
+struct Elementwise {
+  Var<eT> v;
+};
+
+#define ARMAGRAD_EW(op, function)                                     \
+  template <class eT>                                                 \
+  Elementwise<eT> operator op(Elementwise<eT> a, Elementwise<eT> b) { \
+    return {function(a.v, b.v)};                                      \
+  }                                                                   \
+  template <class eT>                                                 \
+  Elementwise<eT> operator op(Elementwise<eT> a, double b) {          \
+    return {a.v op b};                                                \
+  }                                                                   \
+  template <class eT>                                                 \
+  Elementwise<eT> operator op(double a, Elementwise<eT> b) {          \
+    return {a op b.v};                                                \
+  }
+ARMAGRAD_EW(+, add)
+ARMAGRAD_EW(-, subtract)
+ARMAGRAD_EW(*, multiply)
+ARMAGRAD_EW(/, divide)
+ARMAGRAD_EW(>, greater)
+ARMAGRAD_EW(>=, greater_equal)
+ARMAGRAD_EW(<, less)
+ARMAGRAD_EW(<=, less_equal)
+ARMAGRAD_EW(==, equal)
+ARMAGRAD_EW(!=, not_equal)
+#undef ARMAGRAD_EW
+template <class eT>
+Elementwise<eT> operator&(Elementwise<eT> a, Elementwise<eT> b) {
+  return a * b;
+}
+template <class eT>
+Elementwise<eT> operator-(Elementwise<eT> a) {
+  return {-a.v};
+}
+
+#define ARMAGRAD_EW(name)                   \
+  template <class eT>                       \
+  Elementwise<eT> name(Elementwise<eT> x) { \
+    return {armagrad::name(x.v)};           \
+  }
+ARMAGRAD_EW(exp)
+ARMAGRAD_EW(log)
+ARMAGRAD_EW(log1p)
+ARMAGRAD_EW(expm1)
+ARMAGRAD_EW(sqrt)
+ARMAGRAD_EW(abs)
+ARMAGRAD_EW(sign)
+ARMAGRAD_EW(sin)
+ARMAGRAD_EW(cos)
+ARMAGRAD_EW(tanh)
+ARMAGRAD_EW(erf)
+ARMAGRAD_EW(sigmoid)
+#undef ARMAGRAD_EW
+template <class eT>
+Elementwise<eT> pow(Elementwise<eT> x, double p) {
+  return {armagrad::pow(x.v, p)};
+}
+template <class eT>
+Elementwise<eT> select(Elementwise<eT> mask, Elementwise<eT> a, Elementwise<eT> b) {
+  return {add(keep_if(a.v, mask.v), keep_unless(b.v, mask.v))};
+}
+template <class eT>
+Elementwise<eT> select(Elementwise<eT> mask, Elementwise<eT> a, double) {  // the row's text says 0
+  return {keep_if(a.v, mask.v)};
+}
+
+/// out = alpha * f(k-th elements...) + beta * out over whole matrices of one shape.
+template <class eT, class F, class... In>
+inline void map_loop(const Command<eT>& c, F f, const In*... in) {
+  const std::size_t n = c.out.size();
+  eT* y = c.out.data;
+  if (c.beta == eT(0) && c.alpha == eT(1)) {
+#pragma GCC ivdep  // `out` may be in[0] itself, never a shifted part of it
+    for (std::size_t i = 0; i < n; ++i) y[i] = f(in[i]...);
+  } else {
+    const eT alpha = c.alpha, beta = c.beta;
+    if (beta == eT(0)) {
+#pragma GCC ivdep
+      for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(in[i]...);
+    } else {
+#pragma GCC ivdep
+      for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(in[i]...) + beta * y[i];
+    }
+  }
+}
+
+/// The same with two operands (in[first], in[first + 1]) that may be a row, a column or 1x1, repeated along `out`.
+template <class eT, class F>
+inline void broadcast_loop(const Command<eT>& c, std::size_t first, F f) {
+  const View<const eT>&a = c.in[first], &b = c.in[first + 1];
+  const std::size_t a_down = a.rows == 1 ? 0 : 1, a_across = a.cols == 1 ? 0 : a.ld;
+  const std::size_t b_down = b.rows == 1 ? 0 : 1, b_across = b.cols == 1 ? 0 : b.ld;
+  for (std::size_t j = 0; j < c.out.cols; ++j) {
+    const eT *x = a.data + j * a_across, *z = b.data + j * b_across;
+    const std::size_t at = j * c.out.ld;
+    eT* y = c.out.data + at;
+    if (c.beta == eT(0))
+      for (std::size_t i = 0; i < c.out.rows; ++i) y[i] = c.alpha * f(x[i * a_down], z[i * b_down], at + i);
+    else
+      for (std::size_t i = 0; i < c.out.rows; ++i)
+        y[i] = c.alpha * f(x[i * a_down], z[i * b_down], at + i) + c.beta * y[i];
+  }
+}
+
+template <class Row, class eT>
+std::pair<eT, eT> scalar_parameters(const Command<eT>& c) {
+  if constexpr (Row::parameters == 0) return {eT(0), eT(0)};
+  const auto& s = *static_cast<const ScalarAttributes*>(c.attributes);
+  return {static_cast<eT>(s.p), static_cast<eT>(s.q)};
+}
+
+template <class Row, class eT>
+struct RowKernels {
+  static void value_host(const Command<eT>& c) {
+    if constexpr (Row::arity == 1) {
+      const auto [p, q] = scalar_parameters<Row>(c);
+      const eT p_ = p, q_ = q;
+      map_loop(
+          c, [p_, q_](eT x) { return Row::template value<eT>(x, p_, q_); }, c.in[0].data);
+    } else if (c.in[0].size() == c.out.size() && c.in[1].size() == c.out.size()) {
+      map_loop(
+          c, [](eT a, eT b) { return Row::template value<eT>(a, b); }, c.in[0].data, c.in[1].data);
+    } else {
+      broadcast_loop(c, 0, [](eT a, eT b, std::size_t) { return Row::template value<eT>(a, b); });
+    }
+  }
+  /// in = g, x, y or g, a, b, y
+  template <int k>
+  static void derivative_host(const Command<eT>& c) {
+    if constexpr (Row::arity == 1) {
+      const auto [p, q] = scalar_parameters<Row>(c);
+      const eT p_ = p, q_ = q;
+      map_loop(
+          c, [p_, q_](eT g, eT x, eT y) { return Row::template derivative<0, eT, eT>(g, x, y, p_, q_); }, c.in[0].data,
+          c.in[1].data, c.in[2].data);
+    } else if (c.in[1].size() == c.out.size() && c.in[2].size() == c.out.size()) {
+      map_loop(
+          c, [](eT g, eT a, eT b, eT y) { return Row::template derivative<k, eT, eT>(g, a, b, y); }, c.in[0].data,
+          c.in[1].data, c.in[2].data, c.in[3].data);
+    } else {
+      const eT *g = c.in[0].data, *y = c.in[3].data;
+      broadcast_loop(
+          c, 1, [g, y](eT a, eT b, std::size_t i) { return Row::template derivative<k, eT, eT>(g[i], a, b, y[i]); });
+    }
+  }
+  static inline const Kernel<eT> value{Row::name, &value_host};
+  template <int k>
+  static inline const Kernel<eT> derivative{Row::derivative_names[k], &derivative_host<k>};
+};
+
+struct NoAttributes {};
+struct HasScalarAttributes {
+  using Attributes = ScalarAttributes;
+};
+template <class Row>
+using RowAttributes = std::conditional_t<(Row::parameters > 0), HasScalarAttributes, NoAttributes>;
+
+/// The fused derivative by operand k, as an operation on (g, operands..., y). Lives within first-order rules only.
+template <class Row, int k>
+struct RowDerivative : RowAttributes<Row> {
+  static constexpr auto name = Row::derivative_names[k];
+  static constexpr bool accumulates = true;
+  static constexpr bool in_place = true;
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    Command<eT> c;
+    c.kernel = &RowKernels<Row, eT>::template derivative<k>;
+    c.out = e.out();
+    for (std::size_t i = 0; i < e.size(); ++i) c.in[i] = e.in(i);
+    c.alpha = e.alpha;
+    c.beta = e.beta;
+    e.run(c);
+  }
+};
+/// Row's derivative by operand k at (operands..., y), times g.
+template <class Row, int k, class eT>
+Var<eT> derivative(Var<eT> g, Var<eT> x, Var<eT> y, const ScalarAttributes& s = {}) {
+  if (g.graph().first_order()) {
+    if constexpr (Row::parameters > 0)
+      return apply<RowDerivative<Row, k>>(s, g, x, y);
+    else
+      return apply<RowDerivative<Row, k>>(g, x, y);
+  }
+  using E = Elementwise<eT>;
+  return Row::template derivative<0, E, double>(E{g}, E{x}, E{y}, s.p, s.q).v;
+}
+template <class Row, int k, class eT>
+Var<eT> derivative2(Var<eT> g, Var<eT> a, Var<eT> b, Var<eT> y) {
+  if (g.graph().first_order()) return apply<RowDerivative<Row, k>>(g, a, b, y);
+  using E = Elementwise<eT>;
+  return Row::template derivative<k, E, double>(E{g}, E{a}, E{b}, E{y}).v;
+}
+
+/// Defined beside the list of rows, for the generated tests.
+template <class Row>
+void row_samples(Samples& s);
+
+template <class Row>
+struct RowOperation : RowAttributes<Row> {
+  static constexpr auto name = Row::name;
+  static constexpr const char* operands[] = {Row::arity == 1 ? "x" : "A", "B", nullptr};
+  static constexpr bool accumulates = true;
+  static constexpr bool in_place = true;
+  static Shape shape(Operands& in) {
+    if constexpr (Row::arity == 1)
+      return in[0];
+    else
+      return in.broadcast(0, 1);
+  }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    Command<eT> c;
+    c.kernel = &RowKernels<Row, eT>::value;
+    c.out = e.out();
+    for (int i = 0; i < Row::arity; ++i) c.in[i] = e.in(i);
+    c.alpha = e.alpha;
+    c.beta = e.beta;
+    e.run(c);
+  }
+  template <class eT>
+  requires(Row::derivatives > 0) static void vjp(Rule<eT>& r) {
+    if constexpr (Row::arity == 1) {
+      if constexpr (Row::parameters > 0)
+        r.accumulate(0,
+                     derivative<Row, 0>(r.grad(), r.operand(0), r.result(), r.template attributes<ScalarAttributes>()));
+      else
+        r.accumulate(0, derivative<Row, 0>(r.grad(), r.operand(0), r.result()));
+    } else {
+      if (r.needs(0)) r.accumulate(0, derivative2<Row, 0>(r.grad(), r.operand(0), r.operand(1), r.result()));
+      if constexpr (Row::derivatives == 2)
+        if (r.needs(1)) r.accumulate(1, derivative2<Row, 1>(r.grad(), r.operand(0), r.operand(1), r.result()));
+    }
+  }
+  static void samples(Samples& s) { row_samples<Row>(s); }
+};
+}  // namespace armagrad::detail

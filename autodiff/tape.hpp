@@ -1,0 +1,87 @@
+// Tape: owns a recording. Operations on its Vars are computed at once and remembered for the way back.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/parameter.hpp>
+#include <armagrad/autodiff/replay.hpp>
+#include <armagrad/autodiff/var.hpp>
+
+namespace armagrad {
+
+/// Class indices of a batch, one per column, put on the tape's device; `Replay::set` gives them new values.
+template <class eT>
+struct Labels {
+  detail::TapeState<eT>* state;
+  std::uint32_t recording;
+  std::uint32_t slot;
+};
+
+/// Records operations on matrices. Belongs to one thread; each thread may have its own. Moving a tape ends its
+/// recording: Vars recorded before are refused afterwards.
+template <class eT>
+class Tape {
+ public:
+  Tape() : Tape(Device::cpu()) {}
+  explicit Tape(Device device);
+  Tape(Tape&& other);
+  Tape& operator=(Tape&& other);
+  ~Tape();
+
+  /// A leaf without gradient; copies `x`.
+  Var<eT> constant(const arma::Mat<eT>& x);
+  Var<eT> constant(eT x);
+  /// A leaf without gradient that aliases `x` on the CPU (elsewhere it is copied to the device). `x` must stay alive
+  /// and unchanged until the tape is rewound, so a temporary is refused.
+  Var<eT> borrow(const arma::Mat<eT>& x);
+  Var<eT> borrow(const arma::Mat<eT>&& x) = delete;
+  /// A leaf whose gradient is wanted; copies `x`. Read it with `.grad()` after backward.
+  Var<eT> variable(const arma::Mat<eT>& x);
+  /// A leaf that aliases the parameter; backward adds to the parameter's own gradient.
+  Var<eT> parameter(const Parameter<eT>& p);
+  /// Class indices for cross_entropy, one per column of the logits.
+  Labels<eT> labels(const arma::Row<std::size_t>& y);
+
+  /// Forgets the recording and keeps its memory for the next one.
+  void rewind();
+  std::size_t size() const;
+  Device device() const;
+  /// Bytes of device memory the tape holds.
+  std::size_t capacity() const;
+
+  /// While the guard lives nothing recorded requires a gradient.
+  class NoGrad {
+   public:
+    explicit NoGrad(Tape& tape);
+    NoGrad(const NoGrad&) = delete;
+    NoGrad& operator=(const NoGrad&) = delete;
+    ~NoGrad();
+
+   private:
+    detail::TapeState<eT>* state_;
+    bool before_;
+  };
+  [[nodiscard]] NoGrad no_grad() { return NoGrad(*this); }
+
+  /// Runs `step` once and remembers every command it gave to the device: forward, backward and update. Running the
+  /// replay repeats them on the same buffers, without recording anything: copy new data in with `Replay::set`.
+  /// The recording must stay (no rewind) as long as the replay is used. A branch on a value is not seen: the replay
+  /// always takes the way `step` took now.
+  Replay<eT> capture(const std::function<void()>& step);
+
+  /// The recording, one line per operation: index, name, operands, shape, whether a gradient flows through it.
+  std::string to_text() const;
+  /// The recording as a graph in DOT.
+  std::string to_dot() const;
+
+  /// For those who extend the engine.
+  detail::Graph<eT>& graph() const;
+
+ private:
+  std::unique_ptr<detail::Graph<eT>> graph_;
+};
+
+}  // namespace armagrad

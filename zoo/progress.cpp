@@ -1,0 +1,75 @@
+#include "zoo/progress.hpp"
+
+#include <chrono>
+#include <iostream>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "zoo/format.hpp"
+
+namespace armagrad::zoo {
+namespace {
+
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// A longer line would wrap, and a wrapped line cannot be rewritten.
+std::size_t terminal_width() {
+  winsize size{};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 79;
+}
+
+constexpr auto clear_line = "\r\x1b[K";
+
+}  // namespace
+
+Progress::Progress(std::string title, long total, ProgressSettings settings)
+    : title_(std::move(title)), total_(total), settings_(std::move(settings)) {
+  if (!settings_.terminal) settings_.terminal = !settings_.out && isatty(STDERR_FILENO) == 1;
+  if (!settings_.out) settings_.out = &std::cerr;
+  if (!settings_.clock) settings_.clock = steady_seconds;
+  start_ = settings_.clock();
+  shown_ = *settings_.terminal ? -std::numeric_limits<double>::infinity() : start_;
+}
+
+Progress::~Progress() {
+  if (line_stands_) *settings_.out << '\n' << std::flush;
+}
+
+double Progress::elapsed() const { return settings_.clock() - start_; }
+
+void Progress::update(long epoch, double loss) {
+  const double now = settings_.clock();
+  const bool due = *settings_.terminal ? now - shown_ >= 0.1
+                                       : now - shown_ >= 5 || (settings_.every > 0 && epoch % settings_.every == 0);
+  if (!due) return;
+  shown_ = now;
+  const double spent = now - start_;
+  auto line = fmt::format("{}: epoch {} of at most {}, loss {:#.5g}, {}", title_, epoch, total_, loss, duration(spent));
+  if (epoch > 0) {
+    const auto done = static_cast<double>(epoch + 1);
+    line += fmt::format(", at most {} left", duration(spent / done * (static_cast<double>(total_) - done)));
+  }
+  show(line);
+}
+
+void Progress::finish(const std::string& text) {
+  *settings_.out << (line_stands_ ? clear_line : "") << title_ << ": " << text << '\n' << std::flush;
+  line_stands_ = false;
+}
+
+void Progress::show(const std::string& line) {
+  if (*settings_.terminal) {
+    *settings_.out << clear_line << line.substr(0, terminal_width()) << std::flush;
+    line_stands_ = true;
+  } else {
+    *settings_.out << line << '\n' << std::flush;
+  }
+}
+
+}  // namespace armagrad::zoo

@@ -57,6 +57,7 @@ Graph<eT>::~Graph() {
 template <class eT>
 void Graph<eT>::rewind() {
   size_ = 0;
+  replays_ = 0;
   ++state_->serial;
   ++state_->recording;
   arena_.rewind();
@@ -79,7 +80,6 @@ Node<eT>& Graph<eT>::append() {
   n.gradient = nullptr;
   n.attributes = nullptr;
   n.serial = state_->serial;
-  n.scope = static_cast<std::uint32_t>(scopes_.size());
   n.version = 0;
   n.operand_count = 0;
   n.result = 0;
@@ -631,21 +631,6 @@ void Graph<eT>::settle_differentiable(std::uint32_t first) {
     std::uint32_t& so_far = gradient_of_[c.operand];
     so_far = so_far == 0 ? c.node + 1 : (var(so_far - 1) + var(c.node)).index() + 1;
   }
-}
-
-template <class eT>
-std::uint32_t Graph<eT>::enter_scope(const void* module, std::string (*path)(const void* const*, std::size_t)) {
-  scopes_.push_back({module, path});
-  return static_cast<std::uint32_t>(scopes_.size());
-}
-
-template <class eT>
-std::string Graph<eT>::module_path() const {
-  if (scopes_.empty()) return "";
-  std::vector<const void*> modules;
-  modules.reserve(scopes_.size());
-  for (const Scope& s : scopes_) modules.push_back(s.module);
-  return scopes_.front().path(modules.data(), modules.size());
 }
 
 template class Graph<float>;

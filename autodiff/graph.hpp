@@ -17,6 +17,7 @@
 #include <armagrad/autodiff/device/device.hpp>
 #include <armagrad/autodiff/operation.hpp>
 #include <armagrad/autodiff/parameter.hpp>
+#include <armagrad/autodiff/tape.hpp>
 #include <armagrad/autodiff/var.hpp>
 
 namespace armagrad::detail {
@@ -32,7 +33,6 @@ struct Node {
   Shape shape;
   std::uint32_t operands[3];  // node indices; beyond three, operands[0] is where they start in Graph::long_operands_
   std::uint32_t serial;
-  std::uint32_t scope;    // the module call it was recorded in
   std::uint32_t version;  // a parameter leaf: the parameter's version when recorded; a pending node: its unread uses
   std::uint8_t operand_count;
   std::uint8_t result;  // k: this is result k of the operation k nodes before
@@ -111,10 +111,19 @@ class Graph {
   bool wants_gradient(std::uint32_t i) const;
   void keep_gradient(std::uint32_t i);
 
-  // Module calls, for error messages and profiles.
-  std::uint32_t enter_scope(const void* module, std::string (*path)(const void* const* modules, std::size_t count));
-  void leave_scope() { scopes_.pop_back(); }
-  std::string module_path() const;
+  // Module calls, for error messages and summaries. `path` names a module from the chain of calls down to it.
+  using ModulePath = std::string (*)(const void* const* modules, std::size_t count);
+  void enter_call(const void* module, ModulePath path) {
+    calls_.push_back(module);
+    module_path_ = path;
+  }
+  void leave_call() {
+    if (call_log_ != nullptr)
+      call_log_->push_back({calls_.back(), calls_.size(), size_ == 0 ? Shape{} : node(size_ - 1).shape});
+    calls_.pop_back();
+  }
+  void log_calls(std::vector<CallRecord>* log) { call_log_ = log; }
+  std::string module_path() const { return calls_.empty() ? "" : module_path_(calls_.data(), calls_.size()); }
 
   Device device() const { return device_; }
   Backend& backend() const { return device_.backend(); }
@@ -128,6 +137,8 @@ class Graph {
   std::uint32_t add_labels(const arma::Row<std::size_t>& y);
   LabelSlot& labels(std::uint32_t slot) { return labels_[slot]; }
   std::vector<std::uint32_t>& index_buffer() { return index_buffer_; }
+  /// How often the recording has been replayed; at one address for the graph's life.
+  std::uint64_t* replays() { return &replays_; }
   bool first_order() const { return mode_ == Mode::first_order; }
 
  private:
@@ -135,10 +146,6 @@ class Graph {
   struct Contribution {
     std::uint32_t operand;
     std::uint32_t node;
-  };
-  struct Scope {
-    const void* module;
-    std::string (*path)(const void* const* modules, std::size_t count);
   };
   static constexpr std::uint32_t chunk_size = 1024;
 
@@ -169,6 +176,7 @@ class Graph {
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
   std::uint32_t size_ = 0;
   bool gradients_enabled_ = true;
+  std::uint64_t replays_ = 0;
   Mode mode_ = Mode::eager;
 
   std::vector<std::uint32_t> long_operands_;
@@ -178,7 +186,9 @@ class Graph {
   std::vector<std::uint32_t> retained_;
   std::vector<LabelSlot> labels_;
   std::vector<std::uint32_t> index_buffer_;
-  std::vector<Scope> scopes_;
+  std::vector<const void*> calls_;
+  ModulePath module_path_ = nullptr;
+  std::vector<CallRecord>* call_log_ = nullptr;
 
   // Of the pass and the rule being run.
   static constexpr std::uint32_t no_node = ~std::uint32_t{0};

@@ -379,6 +379,10 @@ template <class eT>
 Var<eT> softmax(Var<eT> x, int dim = 0);
 template <class eT>
 Var<eT> log_softmax(Var<eT> x, int dim = 0);
+/// Each element 0 with probability p, else divided by 1 - p (0 <= p < 1). The mask is a function of seed and call: give
+/// another `call` every time. nn::Dropout does.
+template <class eT>
+Var<eT> dropout(Var<eT> x, double p, std::uint64_t seed, std::uint64_t call);
 template <class eT>
 struct Labels;
 /// The sum over columns of -log softmax(logits)[label], 1x1; logits are classes x batch, labels one per column.

@@ -11,10 +11,13 @@ namespace detail {
 
 template <class eT>
 ParameterStorage<eT>::ParameterStorage(Device d, Shape s)
-    : device(d), shape(s), value(static_cast<eT*>(d.backend().allocate(s.size() * sizeof(eT)))) {}
+    : device(d), shape(s), value(static_cast<eT*>(d.backend().allocate(s.size() * sizeof(eT)))) {
+  if (parameter_census != nullptr) parameter_census->insert(this);
+}
 
 template <class eT>
 ParameterStorage<eT>::~ParameterStorage() {
+  if (parameter_census != nullptr) parameter_census->erase(this);
   device.backend().release(value);
   if (gradient != nullptr) device.backend().release(gradient);
 }

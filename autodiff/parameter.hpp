@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_set>
 
 #include <armagrad/autodiff/armadillo.hpp>
 #include <armagrad/autodiff/device/device.hpp>
@@ -10,6 +11,10 @@
 namespace armagrad {
 
 namespace detail {
+
+/// The set to which this thread's new storages add their address until they die: how a module's unnamed parameters
+/// are found. A plain pointer, because parameters may outlive a thread's other variables.
+inline thread_local std::unordered_set<const void*>* parameter_census = nullptr;
 
 /// What a parameter, the leaves that alias it and the optimizers that update it share.
 template <class eT>

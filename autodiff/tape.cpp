@@ -319,6 +319,7 @@ void Replay<eT>::set(const Labels<eT>& labels, const arma::Row<std::size_t>& y) 
 template <class eT>
 void Replay<eT>::run() {
   check();
+  ++*state_->graph->replays();
   for (const Command<eT>& c : list_->commands) list_->backend->run(c);
   for (const auto& f : list_->after) f();
 }

@@ -12,6 +12,15 @@
 
 namespace armagrad {
 
+namespace detail {
+/// One call of a module, in the order in which the calls ended.
+struct CallRecord {
+  const void* module;
+  std::size_t depth;
+  Shape output;
+};
+}  // namespace detail
+
 /// Class indices of a batch, one per column, put on the tape's device; `Replay::set` gives them new values.
 template <class eT>
 struct Labels {

@@ -269,6 +269,44 @@ void scatter(const Command<eT>& c) {
   for (std::size_t i = 0; i < c.index_count; ++i) c.out.data[c.indices[i]] += c.alpha * c.in[0].data[i];
 }
 
+template <class eT>
+void dropout(const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::DropoutAttributes*>(c.attributes);
+  const std::uint64_t key = detail::mix(detail::mix(a.seed) ^ a.call) ^ detail::mix(*a.replays);
+  const eT kept = static_cast<eT>(1 / (1 - a.p));
+  for (std::size_t i = 0; i < c.out.size(); ++i) {
+    const bool keep = static_cast<double>(detail::mix(key ^ i) >> 11) * 0x1.0p-53 >= a.p;
+    store(c.out.data[i], keep ? kept * c.in[0].data[i] : eT(0), c);
+  }
+}
+
+template <class eT>
+void sgd(const Command<eT>& c) {
+  const auto& s = *static_cast<const detail::SgdScalars*>(c.object);
+  const std::size_t n = c.out.size();
+  const eT lr = static_cast<eT>(s.lr), decay = static_cast<eT>(s.weight_decay), sign = s.maximize ? eT(-1) : eT(1);
+  const eT momentum = static_cast<eT>(s.momentum), fresh = static_cast<eT>(1 - s.dampening);
+  const eT* g = c.in[0].data;
+  eT *w = c.out.data, *v = c.more_out[0].data;
+#pragma GCC ivdep
+  for (std::size_t i = 0; v == nullptr && i < n; ++i) w[i] -= lr * (sign * g[i] + decay * w[i]);
+  if (v == nullptr) return;
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < n; ++i) {
+    const eT d = sign * g[i] + decay * w[i];
+    v[i] = momentum * v[i] + fresh * d;
+    w[i] -= lr * (s.nesterov ? d + momentum * v[i] : v[i]);
+  }
+}
+
+template <class eT>
+void clip(const Command<eT>& c) {
+  const eT norm = std::sqrt(*c.in[0].data), limit = static_cast<eT>(*static_cast<const double*>(c.object));
+  if (!(norm > limit)) return;  // also when the norm is NaN, which the loss shows
+  const eT factor = limit / norm;
+  for (std::size_t i = 0; i < c.out.size(); ++i) c.out.data[i] *= factor;
+}
+
 }  // namespace
 
 namespace detail {
@@ -288,6 +326,9 @@ ARMAGRAD_KERNEL(softmax)
 ARMAGRAD_KERNEL(maximum)
 ARMAGRAD_KERNEL(gather)
 ARMAGRAD_KERNEL(scatter)
+ARMAGRAD_KERNEL(dropout)
+ARMAGRAD_KERNEL(sgd)
+ARMAGRAD_KERNEL(clip)
 #undef ARMAGRAD_KERNEL
 
 template struct kernels<float>;

@@ -14,6 +14,10 @@
 //                  take_smallest); with more_out[0].data also a mask of A's shape, 1 at the first such element
 //   gather         out[i] = alpha A[indices[i]] + beta out[i], column-major
 //   scatter        out[indices[i]] += alpha A[i]
+//   dropout        out = alpha A % mask + beta out; the mask's entries are 0 or 1/(1-p), see DropoutAttributes
+//   sgd            out -= ..., the update of optim::Sgd; A is the gradient, more_out[0].data the momentum's buffer or
+//                  null, `object` an SgdScalars
+//   clip           out *= min(1, limit / sqrt(A)), with A 1x1 and the limit in `object`, a double
 //
 // The element-wise kernels come from elementwise.def by way of rows.hpp.
 #pragma once
@@ -22,10 +26,31 @@
 
 namespace armagrad::detail {
 
+/// What a dropout mask is a function of, besides the place in the matrix.
+struct DropoutAttributes {
+  double p;
+  std::uint64_t seed, call;
+  const std::uint64_t* replays;  // host memory: how often the recording was replayed
+};
+
+/// An SGD update's numbers. Kernels read them through a pointer, so that a replayed step sees a new learning rate.
+struct SgdScalars {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, maximize;
+};
+
+/// A 64-bit mix (the finaliser of SplitMix64, Steele et al. 2014) for counter-based random numbers.
+inline std::uint64_t mix(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
 template <class eT>
 struct kernels {
   static const Kernel<eT> gemm, copy, fill, sum, cross_entropy, dot, squared_distance, log_sum_exp, softmax, maximum,
-      gather, scatter;
+      gather, scatter, dropout, sgd, clip;
 };
 
 }  // namespace armagrad::detail

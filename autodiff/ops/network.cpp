@@ -121,6 +121,41 @@ struct Softmax {
   }
 };
 
+// Each element 0 with probability p, else divided by 1 - p. The mask is a function of (seed, call, replay, place), so
+// the backward pass draws it again instead of keeping it, and every replay draws another.
+struct DropoutOperation {
+  static constexpr auto name = "dropout";
+  static constexpr bool accumulates = true;
+  using Attributes = DropoutAttributes;
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    Command<eT> c;
+    c.kernel = &kernels<eT>::dropout;
+    c.in[0] = e.in(0);
+    c.out = e.out();
+    c.alpha = e.alpha;
+    c.beta = e.beta;
+    e.run(c);
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    r.accumulate(0, apply<DropoutOperation>(r.template attributes<Attributes>(), r.grad()));
+  }
+  static void samples(Samples& s) {
+    const auto f = [](const auto& in) { return dropout(in[0], 0.4, 7, 3); };
+    const auto plain = [](const std::vector<arma::mat>& in) -> arma::mat {
+      Tape<double> tape;
+      const arma::mat mask = dropout(tape.constant(arma::ones(arma::size(in[0]))), 0.4, 7, 3).value();
+      return in[0] % mask;
+    };
+    for (const auto& [rows, cols] : {std::pair{5, 7}, {1, 1}, {2, 0}}) s.add({s.uniform(rows, cols)}, f, plain);
+    s.fails(
+        {arma::mat(2, 2)}, [](const auto& in) { return dropout(in[0], 1, 7, 3); },
+        "dropout: p is 1; it must be at least 0 and below 1");
+  }
+};
+
 // log softmax, by way of log_sum_exp.
 struct LogSoftmax {
   static constexpr auto name = "log_softmax";
@@ -259,6 +294,11 @@ Var<eT> softmax(Var<eT> x, int dim) {
   return apply<detail::Softmax>({dim}, x);
 }
 template <class eT>
+Var<eT> dropout(Var<eT> x, double p, std::uint64_t seed, std::uint64_t call) {
+  if (!(p >= 0 && p < 1)) throw OptionError(fmt::format("dropout: p is {}; it must be at least 0 and below 1", p));
+  return apply<detail::DropoutOperation>({p, seed, call, x.graph().replays()}, x);
+}
+template <class eT>
 Var<eT> log_softmax(Var<eT> x, int dim) {
   return x - log_sum_exp(x, dim);
 }
@@ -285,6 +325,7 @@ Var<eT> cross_entropy_sum(Var<eT> logits, const Labels<eT>& labels) {
 
 #define ARMAGRAD_INSTANTIATE(eT)                                              \
   template Var<eT> softmax(Var<eT>, int);                                     \
+  template Var<eT> dropout(Var<eT>, double, std::uint64_t, std::uint64_t);    \
   template Var<eT> log_softmax(Var<eT>, int);                                 \
   template Var<eT> squared_error(Var<eT>, Var<eT>);                           \
   template Var<eT> affine_vars(Var<eT>, Var<eT>, Var<eT>);                    \
@@ -297,4 +338,5 @@ ARMAGRAD_INSTANTIATE(double)
 
 }  // namespace armagrad
 
-ARMAGRAD_LIST_OPERATIONS(network, Affine, AffineRelu, Softmax, LogSoftmax, SquaredError, CrossEntropySum)
+ARMAGRAD_LIST_OPERATIONS(network, Affine, AffineRelu, Softmax, LogSoftmax, DropoutOperation, SquaredError,
+                         CrossEntropySum)

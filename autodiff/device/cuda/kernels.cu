@@ -3,14 +3,14 @@
 //
 // Nothing here uses atomics on floating-point numbers, so the same command gives the same bits every time. A kernel
 // never reads `out` when beta is 0: its memory may be uninitialised.
-#include "kernels.cuh"
-#include "launch.cuh"
-
-#include <armagrad/autodiff/row_list.hpp>
-
 #include <algorithm>
 #include <map>
 #include <string_view>
+
+#include <armagrad/autodiff/row_list.hpp>
+
+#include "kernels.cuh"
+#include "launch.cuh"
 
 namespace armagrad::cuda {
 namespace {
@@ -30,11 +30,15 @@ __device__ eT repeated(const View<const eT>& a, std::size_t row, std::size_t col
 
 struct Plus {
   template <class T>
-  __device__ T operator()(T a, T b) const { return a + b; }
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 struct Larger {
   template <class T>
-  __device__ T operator()(T a, T b) const { return a < b ? b : a; }
+  __device__ T operator()(T a, T b) const {
+    return a < b ? b : a;
+  }
 };
 
 /// Combines the values of a block's threads (a power of two of them); every thread gets the result.
@@ -106,10 +110,10 @@ template <class Row, int k, class eT>
 __global__ void binary_derivative_kernel(View<eT> out, View<const eT> g, View<const eT> a, View<const eT> b,
                                          View<const eT> y, eT alpha, eT beta) {
   for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
-    store(out.data[i + j * out.ld],
-          Row::template derivative<k, eT, eT>(repeated(g, i, j), repeated(a, i, j), repeated(b, i, j),
-                                              repeated(y, i, j)),
-          alpha, beta);
+    store(
+        out.data[i + j * out.ld],
+        Row::template derivative<k, eT, eT>(repeated(g, i, j), repeated(a, i, j), repeated(b, i, j), repeated(y, i, j)),
+        alpha, beta);
   });
 }
 
@@ -167,8 +171,24 @@ __global__ void cross_entropy_kernel(eT* losses, View<eT> residual, View<const e
       r[i] = i == label ? -others * scale : std::exp(x[i] - top) * scale;  // p - 1 would round to 0 where p is near 1
   }
   // Of a confident column log(1 + others) keeps what 1 + others would round away.
-  if (threadIdx.x == 0)
-    losses[column] = own == eT(1) ? std::log1p(others) : std::log(others + own) + (top - x[label]);
+  if (threadIdx.x == 0) losses[column] = own == eT(1) ? std::log1p(others) : std::log(others + own) + (top - x[label]);
+}
+
+/// One block per column, or per row.
+template <class eT>
+__global__ void softmax_kernel(View<eT> out, View<const eT> a, bool of_rows) {
+  eT* scratch = shared<eT>();
+  const std::size_t line = blockIdx.x, length = of_rows ? a.cols : a.rows;
+  const eT* x = a.data + line * (of_rows ? 1 : a.ld);
+  eT* y = out.data + line * (of_rows ? 1 : out.ld);
+  const std::size_t x_step = of_rows ? a.ld : 1, y_step = of_rows ? out.ld : 1;
+  eT top = x[0];
+  for (std::size_t i = threadIdx.x; i < length; i += blockDim.x) top = Larger()(top, x[i * x_step]);
+  top = block_reduce(top, scratch, Larger());
+  eT total = 0;
+  for (std::size_t i = threadIdx.x; i < length; i += blockDim.x) total += std::exp(x[i * x_step] - top);
+  total = block_reduce(total, scratch, Plus());
+  for (std::size_t i = threadIdx.x; i < length; i += blockDim.x) y[i * y_step] = std::exp(x[i * x_step] - top) / total;
 }
 
 // ---- from a command to launches
@@ -188,8 +208,7 @@ unsigned threads_for(std::size_t n) {
 /// A kernel with one thread per element of `out`.
 template <class... P, class eT, class... Arguments>
 void launch_map(Context& context, void (*kernel)(View<eT>, P...), View<eT> out, Arguments... arguments) {
-  if (out.size() != 0)
-    launch(kernel, blocks_for(out.size()), threads_per_block, 0, context.stream, out, arguments...);
+  if (out.size() != 0) launch(kernel, blocks_for(out.size()), threads_per_block, 0, context.stream, out, arguments...);
 }
 
 template <class eT>
@@ -278,6 +297,16 @@ void cross_entropy(Context& context, const Command<eT>& c) {
   sum_columns<eT>(context, c.out, {losses, z.cols, 1, z.cols}, c.alpha, eT(0));
 }
 
+template <class eT>
+void softmax(Context& context, const Command<eT>& c) {
+  const bool of_rows = (c.flags & transpose_a) != 0;
+  const View<const eT>& a = c.in[0];
+  const unsigned threads = threads_for(of_rows ? a.cols : a.rows);
+  if (a.size() != 0)
+    launch(&softmax_kernel<eT>, of_rows ? a.rows : a.cols, threads, threads * sizeof(eT), context.stream, c.out, a,
+           of_rows);
+}
+
 template <class Row, class eT>
 void row_value(Context& context, const Command<eT>& c) {
   if constexpr (Row::arity == 1) {
@@ -314,10 +343,8 @@ void with_context(void* context, const Command<eT>& c) {
 template <class Row, class eT>
 void add_row(Table<eT>& table) {
   table[Row::name] = &with_context<eT, &row_value<Row, eT>>;
-  if constexpr (Row::derivatives > 0)
-    table[Row::derivative_names[0]] = &with_context<eT, &row_derivative<Row, 0, eT>>;
-  if constexpr (Row::derivatives > 1)
-    table[Row::derivative_names[1]] = &with_context<eT, &row_derivative<Row, 1, eT>>;
+  if constexpr (Row::derivatives > 0) table[Row::derivative_names[0]] = &with_context<eT, &row_derivative<Row, 0, eT>>;
+  if constexpr (Row::derivatives > 1) table[Row::derivative_names[1]] = &with_context<eT, &row_derivative<Row, 1, eT>>;
 }
 
 template <class eT>
@@ -326,7 +353,8 @@ Table<eT> make_table() {
                   {"copy", &with_context<eT, &copy<eT>>},
                   {"fill", &with_context<eT, &fill<eT>>},
                   {"sum", &with_context<eT, &sum<eT>>},
-                  {"cross_entropy", &with_context<eT, &cross_entropy<eT>>}};
+                  {"cross_entropy", &with_context<eT, &cross_entropy<eT>>},
+                  {"softmax", &with_context<eT, &softmax<eT>>}};
 #define ARMAGRAD_UNARY(name, ...) add_row<math::name##_row>(table);
 #define ARMAGRAD_UNARY_P ARMAGRAD_UNARY
 #define ARMAGRAD_BINARY ARMAGRAD_UNARY

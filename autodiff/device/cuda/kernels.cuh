@@ -1,20 +1,22 @@
 // The table of kernels, and what they need beside a command.
 #pragma once
 
-#include <armagrad/autodiff/device/device.hpp>
-#include <armagrad/autodiff/error.hpp>
+#include <string>
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
-#include <string>
+#include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/error.hpp>
 
 namespace armagrad::cuda {
 
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess)
-    throw DeviceError(std::string("cuda: ") + what + ": " + cudaGetErrorString(status) + " (" +
-                      cudaGetErrorName(status) + ")");
+  if (status == cudaSuccess) return;
+  const std::string text =
+      std::string("cuda: ") + what + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")";
+  cudaGetLastError();  // told now; a later command must not tell it again
+  throw DeviceError(text);
 }
 inline void check(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)

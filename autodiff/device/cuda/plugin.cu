@@ -1,14 +1,14 @@
 // The CUDA backend: memory, transfers and commands on one stream of the first visible GPU (CUDA_VISIBLE_DEVICES picks
 // another). Safe to use from several threads; their commands are run one after the other.
-#include "kernels.cuh"
-
-#include <armagrad/autodiff/device/cuda/plugin.hpp>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+
+#include <armagrad/autodiff/device/cuda/plugin.hpp>
+
+#include "kernels.cuh"
 
 namespace armagrad::cuda {
 
@@ -121,16 +121,20 @@ void require_device() {
   cudaDriverGetVersion(&driver);  // 0 where there is none
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status == cudaErrorInsufficientDriver && driver == 0)
-    throw DeviceError("cuda: there is no NVIDIA driver here (cudaErrorInsufficientDriver); install the driver of your "
-                      "GPU, made for CUDA " + version + " or newer, or use Device::cpu()");
+    throw DeviceError(
+        "cuda: there is no NVIDIA driver here (cudaErrorInsufficientDriver); install the driver of your "
+        "GPU, made for CUDA " +
+        version + " or newer, or use Device::cpu()");
   if (status == cudaErrorInsufficientDriver)
     throw DeviceError("cuda: the NVIDIA driver is too old (cudaErrorInsufficientDriver): it knows CUDA " +
                       std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10) +
-                      ", this build of armagrad needs CUDA " + version + "; install a newer driver or build with an "
+                      ", this build of armagrad needs CUDA " + version +
+                      "; install a newer driver or build with an "
                       "older CUDA");
   if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0))
-    throw DeviceError("cuda: there is a driver, but no NVIDIA GPU that it can use (cudaErrorNoDevice); see what "
-                      "nvidia-smi lists and what CUDA_VISIBLE_DEVICES allows, or use Device::cpu()");
+    throw DeviceError(
+        "cuda: there is a driver, but no NVIDIA GPU that it can use (cudaErrorNoDevice); see what "
+        "nvidia-smi lists and what CUDA_VISIBLE_DEVICES allows, or use Device::cpu()");
   check(status, "looking for GPUs");
   const cudaError_t code = probe_architecture();
   if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {

@@ -1,0 +1,4 @@
+#pragma once
+
+#include <armagrad/optim/schedule.hpp>
+#include <armagrad/optim/sgd.hpp>

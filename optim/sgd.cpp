@@ -1,0 +1,178 @@
+#include <cmath>
+#include <deque>
+#include <unordered_set>
+
+#include <fmt/format.h>
+
+#include <armagrad/autodiff/device/capture.hpp>
+#include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/rows.hpp>
+#include <armagrad/optim/sgd.hpp>
+
+namespace armagrad::optim {
+
+namespace kernel = armagrad::detail;
+
+// Everything a captured command points to lives here, at a fixed address as long as the optimizer lives.
+template <class eT>
+struct Sgd<eT>::State {
+  using Storage = armagrad::detail::ParameterStorage<eT>;
+  struct Slot {
+    std::shared_ptr<Storage> parameter;
+    const kernel::SgdScalars* scalars;
+    std::shared_ptr<eT> velocity;
+  };
+  std::deque<kernel::SgdScalars> scalars;
+  std::vector<Slot> slots;
+  std::shared_ptr<eT> squares;  // 1x1: the sum of the squared gradients
+  double clip_limit = 0;
+  armagrad::detail::ScalarAttributes clip_range;
+
+  static std::shared_ptr<eT> allocate(Device device, std::size_t n) {
+    Backend* backend = &device.backend();
+    return {static_cast<eT*>(backend->allocate(n * sizeof(eT))), [backend](eT* p) { backend->release(p); }};
+  }
+  static View<eT> view(eT* data, Shape s) { return {data, s.rows, s.cols, s.rows}; }
+
+  void add(const Group& group) {
+    const SgdOptions& o = group.options;
+    const auto require = [](bool holds, const std::string& text) {
+      if (!holds) throw OptionError("Sgd: " + text);
+    };
+    require(o.lr >= 0 && std::isfinite(o.lr), fmt::format("lr is {}; it must be a number that is not negative", o.lr));
+    require(o.momentum >= 0 && o.momentum < 1,
+            fmt::format("momentum is {}; it must be at least 0 and below 1", o.momentum));
+    require(o.weight_decay >= 0 && std::isfinite(o.weight_decay),
+            fmt::format("weight_decay is {}; it must be a number that is not negative", o.weight_decay));
+    require(!o.nesterov || (o.momentum > 0 && o.dampening == 0), "nesterov needs a momentum above 0 and no dampening");
+    require(!group.parameters.empty(), "there are no parameters; does ARMAGRAD_MODULE name the model's members?");
+    scalars.push_back({o.lr, o.momentum, o.dampening, o.weight_decay, o.nesterov, o.maximize});
+    std::unordered_set<const void*> seen;
+    for (const Slot& s : slots) seen.insert(s.parameter.get());
+    for (const auto& p : group.parameters) {
+      require(seen.insert(p.get()).second,
+              fmt::format("{} is given twice; each parameter belongs to one group", p->name));
+      slots.push_back({p, &scalars.back(), nullptr});
+    }
+  }
+
+  template <class Do>
+  void for_each_reached(Do what) {
+    for (Slot& s : slots)
+      if (s.parameter->has_gradient) what(s);
+  }
+};
+
+template <class eT>
+Sgd<eT>::Sgd(Parameters parameters, SgdOptions options) : Sgd(std::vector<Group>{{std::move(parameters), options}}) {}
+
+template <class eT>
+Sgd<eT>::Sgd(std::vector<Group> groups) : state_(std::make_unique<State>()) {
+  if (groups.empty()) throw OptionError("Sgd: there are no groups of parameters");
+  for (const Group& g : groups) state_->add(g);
+}
+template <class eT>
+Sgd<eT>::Sgd(Sgd&&) noexcept = default;
+template <class eT>
+Sgd<eT>& Sgd<eT>::operator=(Sgd&&) noexcept = default;
+template <class eT>
+Sgd<eT>::~Sgd() = default;
+
+template <class eT>
+void Sgd<eT>::zero_grad() {
+  for (auto& s : state_->slots) s.parameter->has_gradient = false;
+}
+
+template <class eT>
+void Sgd<eT>::step() {
+  state_->for_each_reached([](typename State::Slot& s) {
+    auto& p = *s.parameter;
+    if (s.scalars->momentum > 0 && s.velocity == nullptr) {
+      s.velocity = State::allocate(p.device, p.shape.size());
+      // Straight to the device, past a capture: a replay must not start the velocity anew.
+      const std::vector<eT> zeros(p.shape.size());
+      p.device.backend().upload(s.velocity.get(), zeros.data(), zeros.size() * sizeof(eT));
+    }
+    Command<eT> c;
+    c.kernel = &kernel::kernels<eT>::sgd;
+    c.out = State::view(p.value, p.shape);
+    c.in[0] = State::view(p.gradient, p.shape);
+    if (s.velocity != nullptr) c.more_out[0] = State::view(s.velocity.get(), p.shape);
+    c.object = s.scalars;
+    armagrad::detail::run(p.device.backend(), c);
+    ++p.version;
+    if (auto* list = armagrad::detail::capturing<eT>)
+      list->after.push_back([shared = s.parameter] { ++shared->version; });
+  });
+}
+
+template <class eT>
+std::size_t Sgd<eT>::groups() const {
+  return state_->scalars.size();
+}
+template <class eT>
+double Sgd<eT>::lr(std::size_t group) const {
+  return state_->scalars.at(group).lr;
+}
+template <class eT>
+void Sgd<eT>::set_lr(double lr, std::size_t group) {
+  if (!(lr >= 0 && std::isfinite(lr)))
+    throw OptionError(fmt::format("Sgd: lr is {}; it must be a number that is not negative", lr));
+  if (group >= groups()) throw OptionError(fmt::format("Sgd: there is no group {}; there are {}", group, groups()));
+  state_->scalars[group].lr = lr;
+}
+
+template <class eT>
+double Sgd<eT>::clip_grad_norm(double limit) {
+  if (!(limit > 0)) throw OptionError(fmt::format("clip_grad_norm: the limit is {}; it must be positive", limit));
+  State& st = *state_;
+  st.clip_limit = limit;
+  const Device device = st.slots.front().parameter->device;
+  if (st.squares == nullptr) st.squares = State::allocate(device, 1);
+  const View<eT> squares{st.squares.get(), 1, 1, 1};
+  Command<eT> clear;
+  clear.kernel = &kernel::kernels<eT>::fill;
+  clear.out = squares;
+  clear.alpha = 0;
+  armagrad::detail::run(device.backend(), clear);
+  st.for_each_reached([&](typename State::Slot& s) {
+    Command<eT> c;
+    c.kernel = &kernel::kernels<eT>::dot;
+    c.in[0] = c.in[1] = State::view(s.parameter->gradient, s.parameter->shape);
+    c.out = squares;
+    c.beta = 1;
+    armagrad::detail::run(device.backend(), c);
+  });
+  st.for_each_reached([&](typename State::Slot& s) {
+    Command<eT> c;
+    c.kernel = &kernel::kernels<eT>::clip;
+    c.in[0] = squares;
+    c.out = State::view(s.parameter->gradient, s.parameter->shape);
+    c.object = &st.clip_limit;
+    armagrad::detail::run(device.backend(), c);
+  });
+  eT total;
+  device.backend().download(&total, st.squares.get(), sizeof total);
+  return std::sqrt(static_cast<double>(total));
+}
+
+template <class eT>
+void Sgd<eT>::clip_grad_value(double limit) {
+  if (!(limit > 0)) throw OptionError(fmt::format("clip_grad_value: the limit is {}; it must be positive", limit));
+  State& st = *state_;
+  st.clip_range = {-limit, limit};
+  st.for_each_reached([&](typename State::Slot& s) {
+    Command<eT> c;
+    c.kernel = &kernel::RowKernels<math::clamp_row, eT>::value;
+    c.out = State::view(s.parameter->gradient, s.parameter->shape);
+    c.in[0] = c.out;
+    c.attributes = &st.clip_range;
+    armagrad::detail::run(s.parameter->device.backend(), c);
+  });
+}
+
+template class Sgd<float>;
+template class Sgd<double>;
+
+}  // namespace armagrad::optim

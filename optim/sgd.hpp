@@ -1,0 +1,60 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <armagrad/nn/module.hpp>
+
+namespace armagrad::optim {
+
+struct SgdOptions {
+  double lr = 1e-2;
+  double momentum = 0;
+  double dampening = 0;     // how much less of the new gradient enters the momentum
+  double weight_decay = 0;  // adds weight_decay * w to the gradient
+  bool nesterov = false;    // needs momentum and no dampening
+  bool maximize = false;
+};
+
+/// Stochastic gradient descent, as PyTorch defines it:  d = g + weight_decay w;  v = momentum v + (1 - dampening) d;
+/// w -= lr v, or lr (d + momentum v) with nesterov (Sutskever et al. 2013). The velocity starts at 0. Parameters that
+/// no backward pass has reached since zero_grad are left alone.
+template <class eT>
+class Sgd {
+ public:
+  using Parameters = nn::ParameterList<eT>;
+  struct Group {
+    Parameters parameters;
+    SgdOptions options;
+  };
+
+  /// OptionError for a rate or decay that is negative or not finite, momentum outside [0, 1), nesterov without
+  /// momentum, no parameter at all, or one that occurs twice.
+  explicit Sgd(Parameters parameters, SgdOptions options = {});
+  /// Groups of parameters with options of their own.
+  explicit Sgd(std::vector<Group> groups);
+  Sgd(Sgd&&) noexcept;
+  Sgd& operator=(Sgd&&) noexcept;
+  ~Sgd();
+
+  void zero_grad();
+  void step();
+
+  std::size_t groups() const;
+  double lr(std::size_t group = 0) const;
+  /// The rate for the next steps, also those of a replay captured before.
+  void set_lr(double lr, std::size_t group = 0);
+
+  /// Scales all gradients so that their common 2-norm is at most `limit`; returns the norm before. Call it between
+  /// backward and step.
+  double clip_grad_norm(double limit);
+  /// Limits every entry of the gradients to [-limit, limit].
+  void clip_grad_value(double limit);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace armagrad::optim

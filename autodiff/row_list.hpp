@@ -56,8 +56,6 @@ namespace armagrad::math {
 #undef ARMAGRAD_BINARY
 #undef ARMAGRAD_MASK
 #undef ARMAGRAD_MASKED
-#undef ARMAGRAD_UNARY_ROW
 #undef ARMAGRAD_BINARY_ROW
-#undef ARMAGRAD_ROW_BASE
 
 }  // namespace armagrad::math

@@ -2,10 +2,12 @@
 // rule that uses the second in a first-order pass and the derivative's text on Vars otherwise.
 #pragma once
 
+#include <armagrad/autodiff/device/kernels.hpp>
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/autodiff/operations.hpp>
 #include <armagrad/autodiff/ops/known.hpp>
 #include <armagrad/autodiff/row_list.hpp>
+#include <armagrad/autodiff/samples.hpp>
 
 namespace armagrad::detail {
 
@@ -85,15 +87,15 @@ inline void map_loop(const Command<eT>& c, F f, const In*... in) {
   const std::size_t n = c.out.size();
   eT* y = c.out.data;
   if (c.beta == eT(0) && c.alpha == eT(1)) {
-#pragma GCC ivdep  // `out` may be in[0] itself, never a shifted part of it
+    ARMAGRAD_NO_OVERLAP
     for (std::size_t i = 0; i < n; ++i) y[i] = f(in[i]...);
   } else {
     const eT alpha = c.alpha, beta = c.beta;
     if (beta == eT(0)) {
-#pragma GCC ivdep
+      ARMAGRAD_NO_OVERLAP
       for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(in[i]...);
     } else {
-#pragma GCC ivdep
+      ARMAGRAD_NO_OVERLAP
       for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(in[i]...) + beta * y[i];
     }
   }
@@ -250,3 +252,32 @@ struct RowOperation : RowAttributes<Row> {
   static void samples(Samples& s) { row_samples<Row>(s); }
 };
 }  // namespace armagrad::detail
+
+/// A row's function and its samples.
+#define ARMAGRAD_UNARY_OPERATION(name, lo, hi, reference)                  \
+  template <class eT>                                                      \
+  Var<eT> name(Var<eT> x) {                                                \
+    return apply<detail::RowOperation<math::name##_row>>(x);               \
+  }                                                                        \
+  template <>                                                              \
+  inline void detail::row_samples<math::name##_row>(Samples & s) {         \
+    const auto f = [](const auto& in) { return name(in[0]); };             \
+    const auto plain = [](const std::vector<arma::mat>& in) -> arma::mat { \
+      const arma::mat& x = in[0];                                          \
+      return reference;                                                    \
+    };                                                                     \
+    for (const auto& [rows, cols] : {std::pair{3, 4}, {1, 1}, {2, 0}})     \
+      s.add({s.uniform(rows, cols, lo, hi)}, f, plain);                    \
+  }
+
+/// An element-wise operation of your own: a row as in elementwise.def, at file scope. It becomes `armagrad::name`, and
+/// `check_operation<armagrad::name_operation>()` tests it. Which functions the texts may use is said in math.hpp.
+///   ARMAGRAD_ELEMENTWISE(softsign, x / (1 + abs(x)), g / ((1 + abs(x)) * (1 + abs(x))), -3, 3, x / (1 + arma::abs(x)))
+#define ARMAGRAD_ELEMENTWISE(name, value, derivative, lo, hi, reference) \
+  namespace armagrad::math {                                             \
+  ARMAGRAD_UNARY_ROW(name, value, derivative, 0)                         \
+  }                                                                      \
+  namespace armagrad {                                                   \
+  ARMAGRAD_UNARY_OPERATION(name, lo, hi, reference)                      \
+  using name##_operation = detail::RowOperation<math::name##_row>;       \
+  }

@@ -1,8 +1,14 @@
-// What an operation brings along to be tested with. tests/operations_test.cpp walks every listed operation's samples
-// through values, gradients, gradients of gradients, shapes, error texts, element types and devices.
+// What an operation brings along to be tested with, and the test itself: `check_operation` walks the samples through
+// values, gradients, gradients of gradients, shapes, error texts, element types and replay. A user's own operation is
+// tested by
+//
+//   BOOST_TEST(ag::check_operation<Softsign>());
+//
+// and tests/operations_test.cpp does the same for all of the library's.
 #pragma once
 
 #include <functional>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -63,21 +69,56 @@ class Samples {
 struct ListedOperation {
   const char* name;
   void (*samples)(Samples&);
-  bool differentiable;
+  bool random;  // a replay draws anew (`static constexpr bool random = true`)
 };
 
 /// All operations of the library, in the order of their files.
 std::vector<ListedOperation> all_operations();
 
+/// What a check of one operation found, and how much it looked at.
+struct OperationCheck {
+  bool ok = true;
+  std::string log;  // a line for everything wrong: operation, element type, input shapes, what, entry, numbers
+
+  std::size_t samples = 0;
+  std::size_t refusals = 0;            // samples that must throw
+  std::size_t gradient_entries = 0;    // compared with finite differences
+  std::size_t second_derivatives = 0;  // entries of gradients of gradients compared
+  std::size_t nonlinear_samples = 0;   // samples whose second derivatives are not all exactly 0
+  double worst_value[2] = {0, 0};      // float, double: |value - reference| / max(1, largest reference entry)
+  double worst_gradient = 0;           // see GradcheckResult, also for the next two
+  double worst_second_derivative = 0;
+  double uncertainty = 0;
+
+  explicit operator bool() const { return ok; }
+  friend std::ostream& operator<<(std::ostream& out, const OperationCheck& c) { return out << c.log; }
+};
+
+/// Draws the operation's samples with `seed` and compares values with the reference (2e-5 in float, 1e-12 in double),
+/// gradients and gradients of gradients with finite differences, first-order gradients with differentiable ones,
+/// errors with their texts, and a replay with the eager run, bit for bit. An operation that has no samples is not ok.
+OperationCheck check_operation(const ListedOperation& operation, std::uint64_t seed = 20240229);
+
 namespace detail {
+template <class Op>
+ListedOperation listed() {
+  bool random = false;
+  if constexpr (requires { Op::random; }) random = Op::random;
+  return {Op::name, &Op::samples, random};
+}
+
 using OperationList = std::vector<ListedOperation>;
 template <class Op>
 void list(OperationList& to) {
-  bool differentiable = true;
-  if constexpr (requires { Op::differentiable; }) differentiable = Op::differentiable;
-  to.push_back({Op::name, &Op::samples, differentiable});
+  to.push_back(listed<Op>());
 }
 }  // namespace detail
+
+/// The same for a struct of one's own.
+template <class Op>
+OperationCheck check_operation(std::uint64_t seed = 20240229) {
+  return check_operation(detail::listed<Op>(), seed);
+}
 
 }  // namespace armagrad
 

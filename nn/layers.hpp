@@ -33,12 +33,13 @@ ARMAGRAD_ACTIVATION(Gelu, gelu)
 #undef ARMAGRAD_ACTIVATION
 
 /// In training sets each element to 0 with probability p and scales the others by 1 / (1 - p); in evaluation nothing
-/// (Srivastava et al. 2014). The masks follow from the seed and the number of calls so far.
+/// (Srivastava et al. 2014). The masks follow from the seed and the number of calls so far; a seed that is not given is
+/// drawn as weights are, so that several layers differ.
 template <class eT>
 class Dropout : public Module<eT> {
  public:
   /// OptionError unless 0 <= p < 1.
-  explicit Dropout(double p = 0.5, std::uint64_t seed = 0);
+  explicit Dropout(double p = 0.5, std::uint64_t seed = default_generator().bits());
   Var<eT> forward(Var<eT> x);
 
   std::uint64_t calls = 0;
@@ -56,7 +57,8 @@ class Sequential : public Module<eT> {
  public:
   template <class... Modules>
   requires(std::is_base_of_v<Module<eT>, std::decay_t<Modules>>&&...) &&
-      (!std::is_same_v<std::decay_t<Modules>, Sequential> && ...) explicit Sequential(Modules&&... modules) {
+      (sizeof...(Modules) != 1 ||
+       (!std::is_same_v<std::decay_t<Modules>, Sequential> && ...)) explicit Sequential(Modules&&... modules) {
     (add(std::forward<Modules>(modules)), ...);
   }
   Sequential(const Sequential& other) : Module<eT>(other) {

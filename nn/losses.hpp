@@ -1,8 +1,6 @@
 // Losses: 1x1 Vars. Predictions and targets are features x batch; a target may be a matrix or a Var.
 #pragma once
 
-#include <string>
-
 #include <armagrad/autodiff/autodiff.hpp>
 
 namespace armagrad::nn {
@@ -12,6 +10,14 @@ enum class Reduction {
   sample_mean,  // the sum over each column's entries, averaged over the columns
   sum,
 };
+
+namespace detail {
+/// `total`, or its mean over the entries or columns of `batch`; ShapeError when there are none.
+template <class eT>
+Var<eT> reduce(const char* loss, Var<eT> total, Shape batch, Reduction reduction);
+}  // namespace detail
+
+// All throw ShapeError when prediction and target differ in shape, and for the mean of nothing.
 
 /// Squared differences.
 template <class eT>
@@ -40,14 +46,16 @@ requires(!armagrad::detail::is_var<Target>) Var<eT> huber(Var<eT> prediction, co
 }
 
 /// -log softmax(logits)[label] of each column. Labels: an arma::Row<size_t> of class indices, or a tape's Labels.
-/// ShapeError unless there is one label per column, ValueError for a label that is not below the logits' rows.
+/// ShapeError unless there is one label per column, and for the mean of none; ValueError for a label that is not below
+/// the logits' rows.
 template <class eT, class Target>
 Var<eT> cross_entropy(Var<eT> logits, const Target& labels, Reduction reduction = Reduction::mean) {
-  const Var<eT> total = cross_entropy_sum(logits, labels);
-  return reduction == Reduction::sum ? total : scale(total, 1 / static_cast<double>(logits.n_cols()));
+  return detail::reduce("cross_entropy", cross_entropy_sum(logits, labels), logits.shape(),
+                        reduction == Reduction::sum ? Reduction::sum : Reduction::sample_mean);
 }
 
-/// The share of columns whose largest entry is the label's (the first of equals), in [0, 1].
+/// The share of columns whose largest entry is the label's (the first of equals), in [0, 1]. ShapeError unless there is
+/// one label per column and at least one entry, ValueError for a label that is not below the logits' rows.
 template <class eT>
 double accuracy(const arma::Mat<eT>& logits, const arma::Row<std::size_t>& labels);
 

@@ -51,6 +51,19 @@ std::string name_below(const ModuleBase& root, const void* wanted) {
   return find.found;
 }
 
+template <class eT>
+std::vector<NamedParameter<eT>> collect(ModuleBase& root) {
+  struct Collect : Walk {
+    std::unordered_set<const void*> seen;
+    std::vector<NamedParameter<eT>> found;
+    void at(const std::string& path, Parameter<eT>& p) override {
+      if (seen.insert(p.shared().get()).second) found.push_back({path, &p});
+    }
+  } all;
+  root.visit(all);
+  return std::move(all.found);
+}
+
 std::string module_path(const void* const* modules, std::size_t count) {
   std::string path = "model";
   for (std::size_t i = 1; i < count; ++i) {
@@ -96,22 +109,24 @@ std::string ModuleBase::type_name() const {
       abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, &status), std::free);
   std::string text = status == 0 ? name.get() : typeid(*this).name();
   // Without namespaces and template arguments: "Linear", not "armagrad::nn::Linear<float>".
-  text = text.substr(0, text.find('<'));
+  if (text.back() == '>') {
+    std::size_t i = text.size(), depth = 0;
+    do {
+      --i;
+      if (text[i] == '>') ++depth;
+      if (text[i] == '<') --depth;
+    } while (depth > 0 && i > 0);
+    text.resize(i);
+  }
   const std::size_t colon = text.rfind("::");
   return colon == std::string::npos ? text : text.substr(colon + 2);
 }
 
 template <class eT>
 std::vector<NamedParameter<eT>> Module<eT>::named_parameters() {
-  struct Collect : Walk {
-    std::vector<NamedParameter<eT>> found;
-    void at(const std::string& path, Parameter<eT>& p) override {
-      p.shared()->name = path;
-      found.push_back({path, &p});
-    }
-  } collect;
-  visit(collect);
-  return std::move(collect.found);
+  auto all = collect<eT>(*this);
+  for (const auto& p : all) p.parameter->shared()->name = p.name;
+  return all;
 }
 
 template <class eT>
@@ -123,24 +138,24 @@ ParameterList<eT> Module<eT>::parameters() {
 template <class eT>
 std::size_t Module<eT>::parameter_count() {
   std::size_t n = 0;
-  for (const auto& p : named_parameters()) n += p.parameter->n_elem();
+  for (const auto& p : collect<eT>(*this)) n += p.parameter->n_elem();
   return n;
 }
 template <class eT>
 void Module<eT>::zero_grad() {
-  for (const auto& p : named_parameters()) p.parameter->zero_grad();
+  for (const auto& p : collect<eT>(*this)) p.parameter->zero_grad();
 }
 template <class eT>
 void Module<eT>::set_trainable(bool trainable) {
-  for (const auto& p : named_parameters()) p.parameter->set_trainable(trainable);
+  for (const auto& p : collect<eT>(*this)) p.parameter->set_trainable(trainable);
 }
 template <class eT>
 void Module<eT>::to(Device device) {
-  for (const auto& p : named_parameters()) p.parameter->to(device);
+  for (const auto& p : collect<eT>(*this)) p.parameter->to(device);
 }
 template <class eT>
 Device Module<eT>::device() {
-  const auto all = named_parameters();
+  const auto all = collect<eT>(*this);
   return all.empty() ? Device::cpu() : all.front().parameter->device();
 }
 
@@ -184,11 +199,12 @@ std::vector<std::string> Census::unnamed(ModuleBase& root) const {
   strike.left = *data_;
   strike.left.modules.erase(&root);
   root.visit(strike);
+  // What an unnamed module holds is covered by its line.
+  const auto unnamed_modules = strike.left.modules;
+  for (const ModuleBase* m : unnamed_modules) const_cast<ModuleBase*>(m)->visit(strike);
   std::vector<std::string> out;
   for (const ModuleBase* m : strike.left.modules)
     out.push_back(fmt::format("{} holds a {} that is not named in ARMAGRAD_MODULE", root.type_name(), m->type_name()));
-  // The parameters of an unnamed module are covered by its line.
-  for (const ModuleBase* m : strike.left.modules) const_cast<ModuleBase*>(m)->visit(strike);
   if (!strike.left.parameters.empty())
     out.push_back(fmt::format("{} holds {} parameter(s) that are not named in ARMAGRAD_MODULE", root.type_name(),
                               strike.left.parameters.size()));

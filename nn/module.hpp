@@ -7,12 +7,12 @@
 //     ag::Var<float> forward(ag::Var<float> x) { return l2(relu(l1(x))); }
 //   };
 //
-// Copying a module clones its parameters, moving it transfers them. Reading a module (its forward in eval mode) from
+// Copying a module clones its parameters, moving it transfers them; what a member points to is not cloned but shared.
+// Reading a module (its forward in eval mode) from
 // several threads, each with a tape of its own, is safe; changing one is not.
 #pragma once
 
 #include <array>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -88,7 +88,8 @@ class Module : public ModuleBase {
  public:
   using elem_type = eT;
 
-  /// All parameters with their paths, in the order of the members.
+  /// All parameters with their paths, in the order of the members; one that several members share comes once.
+  /// Parameters take these paths as their names in messages.
   std::vector<NamedParameter<eT>> named_parameters();
   ParameterList<eT> parameters();
   std::size_t parameter_count();  // numbers, not matrices

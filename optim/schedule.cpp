@@ -36,7 +36,7 @@ double one_cycle_rate(const OneCycle& c, std::size_t step) {
   const double start = c.peak / c.start_divisor, end = start / c.end_divisor;
   const double last = static_cast<double>(c.total - 1), top = c.warm_up * static_cast<double>(c.total) - 1;
   const double at = std::min(static_cast<double>(step), last);
-  if (at <= top) return anneal(start, c.peak, at / top);
+  if (at < top) return anneal(start, c.peak, at / top);
   return anneal(c.peak, end, (at - top) / (last - top));
 }
 

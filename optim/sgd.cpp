@@ -14,25 +14,41 @@ namespace armagrad::optim {
 
 namespace kernel = armagrad::detail;
 
-// Everything a captured command points to lives here, at a fixed address as long as the optimizer lives.
+// Everything a captured command points to lives here, at a fixed address as long as the optimizer or a replay lives.
 template <class eT>
 struct Sgd<eT>::State {
   using Storage = armagrad::detail::ParameterStorage<eT>;
+  struct Buffer {
+    std::shared_ptr<eT> data;
+    Backend* home = nullptr;
+
+    /// Its memory on `backend`, with the content it had elsewhere.
+    eT* on(Backend& backend, std::size_t n) {
+      if (home == &backend) return data.get();
+      const std::size_t bytes = n * sizeof(eT);
+      const std::shared_ptr<eT> here(static_cast<eT*>(backend.allocate(bytes)),
+                                     [&backend](eT* p) { backend.release(p); });
+      if (data != nullptr) {
+        std::vector<eT> content(n);
+        home->download(content.data(), data.get(), bytes);
+        backend.upload(here.get(), content.data(), bytes);
+      }
+      data = here;
+      home = &backend;
+      return data.get();
+    }
+  };
   struct Slot {
     std::shared_ptr<Storage> parameter;
     const kernel::SgdScalars* scalars;
-    std::shared_ptr<eT> velocity;
+    Buffer velocity;
   };
   std::deque<kernel::SgdScalars> scalars;
   std::vector<Slot> slots;
-  std::shared_ptr<eT> squares;  // 1x1: the sum of the squared gradients
+  Buffer squares;  // 1x1: the sum of the squared gradients
   double clip_limit = 0;
   armagrad::detail::ScalarAttributes clip_range;
 
-  static std::shared_ptr<eT> allocate(Device device, std::size_t n) {
-    Backend* backend = &device.backend();
-    return {static_cast<eT*>(backend->allocate(n * sizeof(eT))), [backend](eT* p) { backend->release(p); }};
-  }
   static View<eT> view(eT* data, Shape s) { return {data, s.rows, s.cols, s.rows}; }
 
   void add(const Group& group) {
@@ -45,6 +61,7 @@ struct Sgd<eT>::State {
             fmt::format("momentum is {}; it must be at least 0 and below 1", o.momentum));
     require(o.weight_decay >= 0 && std::isfinite(o.weight_decay),
             fmt::format("weight_decay is {}; it must be a number that is not negative", o.weight_decay));
+    require(std::isfinite(o.dampening), fmt::format("dampening is {}; it must be a number", o.dampening));
     require(!o.nesterov || (o.momentum > 0 && o.dampening == 0), "nesterov needs a momentum above 0 and no dampening");
     require(!group.parameters.empty(), "there are no parameters; does ARMAGRAD_MODULE name the model's members?");
     scalars.push_back({o.lr, o.momentum, o.dampening, o.weight_decay, o.nesterov, o.maximize});
@@ -53,8 +70,14 @@ struct Sgd<eT>::State {
     for (const auto& p : group.parameters) {
       require(seen.insert(p.get()).second,
               fmt::format("{} is given twice; each parameter belongs to one group", p->name));
-      slots.push_back({p, &scalars.back(), nullptr});
+      slots.push_back({p, &scalars.back(), {}});
     }
+  }
+
+  kernel::SgdScalars& scalars_of(std::size_t group) {
+    if (group >= scalars.size())
+      throw OptionError(fmt::format("Sgd: there is no group {}; there are {}", group, scalars.size()));
+    return scalars[group];
   }
 
   template <class Do>
@@ -68,7 +91,7 @@ template <class eT>
 Sgd<eT>::Sgd(Parameters parameters, SgdOptions options) : Sgd(std::vector<Group>{{std::move(parameters), options}}) {}
 
 template <class eT>
-Sgd<eT>::Sgd(std::vector<Group> groups) : state_(std::make_unique<State>()) {
+Sgd<eT>::Sgd(std::vector<Group> groups) : state_(std::make_shared<State>()) {
   if (groups.empty()) throw OptionError("Sgd: there are no groups of parameters");
   for (const Group& g : groups) state_->add(g);
 }
@@ -80,63 +103,70 @@ template <class eT>
 Sgd<eT>::~Sgd() = default;
 
 template <class eT>
+typename Sgd<eT>::State& Sgd<eT>::state() const {
+  if (state_ == nullptr) throw StateError("Sgd: it was moved from; use the one it was moved to");
+  return *state_;
+}
+
+template <class eT>
 void Sgd<eT>::zero_grad() {
-  for (auto& s : state_->slots) s.parameter->has_gradient = false;
+  for (auto& s : state().slots) s.parameter->has_gradient = false;
 }
 
 template <class eT>
 void Sgd<eT>::step() {
-  state_->for_each_reached([](typename State::Slot& s) {
+  state().for_each_reached([this](typename State::Slot& s) {
     auto& p = *s.parameter;
-    if (s.scalars->momentum > 0 && s.velocity == nullptr) {
-      s.velocity = State::allocate(p.device, p.shape.size());
-      // Straight to the device, past a capture: a replay must not start the velocity anew.
-      const std::vector<eT> zeros(p.shape.size());
-      p.device.backend().upload(s.velocity.get(), zeros.data(), zeros.size() * sizeof(eT));
-    }
+    Backend& backend = p.device.backend();
     Command<eT> c;
+    c.beta = s.velocity.data != nullptr ? eT(1) : eT(0);
     c.kernel = &kernel::kernels<eT>::sgd;
     c.out = State::view(p.value, p.shape);
     c.in[0] = State::view(p.gradient, p.shape);
-    if (s.velocity != nullptr) c.more_out[0] = State::view(s.velocity.get(), p.shape);
+    if (s.scalars->momentum > 0) c.more_out[0] = State::view(s.velocity.on(backend, p.shape.size()), p.shape);
     c.object = s.scalars;
-    armagrad::detail::run(p.device.backend(), c);
+    armagrad::detail::run(backend, c);
     ++p.version;
-    if (auto* list = armagrad::detail::capturing<eT>)
-      list->after.push_back([shared = s.parameter] { ++shared->version; });
+    if (auto* list = armagrad::detail::capturing<eT>) {
+      list->commands.back().beta = 1;  // a replay goes on with the velocity
+      list->after.push_back([keep = state_, &p] { ++p.version; });
+    }
   });
 }
 
 template <class eT>
 std::size_t Sgd<eT>::groups() const {
-  return state_->scalars.size();
+  return state().scalars.size();
 }
 template <class eT>
 double Sgd<eT>::lr(std::size_t group) const {
-  return state_->scalars.at(group).lr;
+  return state().scalars_of(group).lr;
 }
 template <class eT>
 void Sgd<eT>::set_lr(double lr, std::size_t group) {
   if (!(lr >= 0 && std::isfinite(lr)))
     throw OptionError(fmt::format("Sgd: lr is {}; it must be a number that is not negative", lr));
-  if (group >= groups()) throw OptionError(fmt::format("Sgd: there is no group {}; there are {}", group, groups()));
-  state_->scalars[group].lr = lr;
+  state().scalars_of(group).lr = lr;
 }
 
 template <class eT>
 double Sgd<eT>::clip_grad_norm(double limit) {
   if (!(limit > 0)) throw OptionError(fmt::format("clip_grad_norm: the limit is {}; it must be positive", limit));
-  State& st = *state_;
+  State& st = state();
   st.clip_limit = limit;
-  const Device device = st.slots.front().parameter->device;
-  if (st.squares == nullptr) st.squares = State::allocate(device, 1);
-  const View<eT> squares{st.squares.get(), 1, 1, 1};
+  const auto& first = *st.slots.front().parameter;
+  const Device device = first.device;
+  const View<eT> squares{st.squares.on(device.backend(), 1), 1, 1, 1};
   Command<eT> clear;
   clear.kernel = &kernel::kernels<eT>::fill;
   clear.out = squares;
   clear.alpha = 0;
   armagrad::detail::run(device.backend(), clear);
   st.for_each_reached([&](typename State::Slot& s) {
+    if (!(s.parameter->device == device))
+      throw DeviceError(
+          fmt::format("clip_grad_norm: {} is on {}, {} on {}; move the model to one device with to(device)", first.name,
+                      device.name(), s.parameter->name, s.parameter->device.name()));
     Command<eT> c;
     c.kernel = &kernel::kernels<eT>::dot;
     c.in[0] = c.in[1] = State::view(s.parameter->gradient, s.parameter->shape);
@@ -153,14 +183,14 @@ double Sgd<eT>::clip_grad_norm(double limit) {
     armagrad::detail::run(device.backend(), c);
   });
   eT total;
-  device.backend().download(&total, st.squares.get(), sizeof total);
+  device.backend().download(&total, squares.data, sizeof total);
   return std::sqrt(static_cast<double>(total));
 }
 
 template <class eT>
 void Sgd<eT>::clip_grad_value(double limit) {
   if (!(limit > 0)) throw OptionError(fmt::format("clip_grad_value: the limit is {}; it must be positive", limit));
-  State& st = *state_;
+  State& st = state();
   st.clip_range = {-limit, limit};
   st.for_each_reached([&](typename State::Slot& s) {
     Command<eT> c;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -18,8 +17,9 @@ struct SgdOptions {
 };
 
 /// Stochastic gradient descent, as PyTorch defines it:  d = g + weight_decay w;  v = momentum v + (1 - dampening) d;
-/// w -= lr v, or lr (d + momentum v) with nesterov (Sutskever et al. 2013). The velocity starts at 0. Parameters that
-/// no backward pass has reached since zero_grad are left alone.
+/// w -= lr v, or lr (d + momentum v) with nesterov (Sutskever et al. 2013). A parameter's first velocity is d itself,
+/// without dampening. With maximize g counts as -g. Parameters that no backward pass has reached since zero_grad are
+/// left alone. Parameters may move to another device at any time, their velocity goes with them.
 template <class eT>
 class Sgd {
  public:
@@ -29,8 +29,8 @@ class Sgd {
     SgdOptions options;
   };
 
-  /// OptionError for a rate or decay that is negative or not finite, momentum outside [0, 1), nesterov without
-  /// momentum, no parameter at all, or one that occurs twice.
+  /// OptionError for a rate or decay that is negative or not finite, momentum outside [0, 1), dampening that is not
+  /// finite, nesterov without momentum or with dampening, no parameter at all, or one that occurs twice.
   explicit Sgd(Parameters parameters, SgdOptions options = {});
   /// Groups of parameters with options of their own.
   explicit Sgd(std::vector<Group> groups);
@@ -42,19 +42,21 @@ class Sgd {
   void step();
 
   std::size_t groups() const;
+  /// OptionError for a group that is not there; the same below.
   double lr(std::size_t group = 0) const;
   /// The rate for the next steps, also those of a replay captured before.
   void set_lr(double lr, std::size_t group = 0);
 
   /// Scales all gradients so that their common 2-norm is at most `limit`; returns the norm before. Call it between
-  /// backward and step.
+  /// backward and step. DeviceError unless all parameters are on one device. (PyTorch divides by the norm + 1e-6.)
   double clip_grad_norm(double limit);
   /// Limits every entry of the gradients to [-limit, limit].
   void clip_grad_value(double limit);
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  State& state() const;
+  std::shared_ptr<State> state_;  // a replay shares it
 };
 
 }  // namespace armagrad::optim

@@ -83,7 +83,7 @@ bool gnuplot_is_there() {
 
 BOOST_AUTO_TEST_SUITE(figures)
 
-BOOST_AUTO_TEST_CASE(the_json_has_the_form_that_the_design_names) {
+BOOST_AUTO_TEST_CASE(the_json_has_the_documented_form) {
   auto r = report("digits");
   r.row({.id = "digits.5.test_accuracy",
          .label = "Model 5",

@@ -58,13 +58,13 @@ class Staged {
 
   const fs::path& target() const { return target_; }
 
- private:
   [[noreturn]] void fail(int error) const {
     throw OptionError(
         fmt::format("{} cannot be written ({}); what was there is unchanged. Name another folder with --out.",
                     target_.string(), reason(error)));
   }
 
+ private:
   fs::path target_;
   std::string temporary_;
   int descriptor_;
@@ -99,13 +99,9 @@ void write_files(const fs::path& folder, const std::vector<OutputFile>& files) {
     staged.emplace_back(folder, file.name);
     staged.back().write(file.content);
   }
-  for (auto& file : staged) {
-    if (fs::is_directory(file.target())) {
-      throw OptionError(
-          fmt::format("{} cannot be written (it is a folder); what was there is unchanged. Name another folder "
-                      "with --out.",
-                      file.target().string()));
-    }
+  // Renaming onto a folder is what could still fail, after the first file has got its name.
+  for (const auto& file : staged) {
+    if (fs::is_directory(file.target())) file.fail(EISDIR);
   }
   for (auto& file : staged) file.publish();
 }

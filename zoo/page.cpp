@@ -35,7 +35,7 @@ body {
   margin: 0; padding: 2.5rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
 }
-body > * { max-width: 46rem; margin-left: auto; margin-right: auto; }
+header > *, section > * { max-width: 46rem; margin-left: auto !important; margin-right: auto !important; }
 h1, h2, h3 { line-height: 1.2; font-weight: 650; letter-spacing: -0.01em; text-wrap: balance; }
 h1 { margin: 0 0 .5rem; font-size: 2rem; }
 h2 { margin: 0 0 1rem; font-size: 1.55rem; }
@@ -44,25 +44,26 @@ p { margin: 0 0 1rem; text-wrap: pretty; overflow-wrap: break-word; }
 a { color: var(--accent); text-underline-offset: .15em; }
 .lead { color: var(--muted); }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 1rem 0 0; padding: 0; list-style: none; }
-section { margin-top: 3rem; padding-top: 2rem; border-top: 1px solid var(--rule); }
+section { margin-top: 3.5rem; }
+h2 { padding-top: 2rem; border-top: 1px solid var(--rule); }
 dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0 0 1.5rem; font-size: .875rem; }
 dl.facts dt { color: var(--muted); }
 dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { margin: 1.25rem 0 1.75rem; overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-size: .9rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
+section > .wide { width: max-content; min-width: min(100%, 46rem); max-width: min(100%, 72rem); }
+table { width: 100%; border-collapse: separate; border-spacing: 0; font-size: .9rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: .4rem; color: var(--muted); text-align: left; }
 th, td { padding: .45rem 0 .45rem 1.1rem; text-align: right; vertical-align: baseline; white-space: nowrap; }
 th:first-child, td:first-child { padding-left: 0; text-align: left; }
 .text { text-align: left; }
 thead th { color: var(--muted); font-weight: 500; font-size: .8125rem; vertical-align: bottom; }
-thead tr:last-child th { border-bottom: 1px solid var(--ink); }
+thead tr:last-child > * { border-bottom: 1px solid var(--ink); }
 thead th.group { text-align: center; }
 thead th.group span { display: block; padding-bottom: .15rem; border-bottom: 1px solid var(--rule); }
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 400; background: var(--paper); }
 .wide tbody th, .wide thead th:first-child { position: sticky; left: 0; background: var(--paper); }
-.wide thead th, .wide th:first-child { white-space: nowrap; }
-.compare th:first-child { white-space: normal; min-width: 9rem; }
+.compare th:first-child { white-space: normal; }
 .compare small { display: block; color: var(--muted); font-size: .8125rem; }
 td.here { font-weight: 650; }
 td.none { color: var(--muted); }
@@ -75,6 +76,8 @@ figure { margin: 1.5rem 0 2rem; }
 figure svg { display: block; width: 100%; height: auto; color: var(--ink); font-family: inherit; }
 figcaption { margin-top: .5rem; color: var(--muted); font-size: .875rem; line-height: 1.45; text-wrap: pretty; }
 .on-phone { display: none !important; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; margin: 0 0 .6rem; padding: 0; list-style: none; font-size: .875rem; }
+.legend svg { display: inline-block; width: 1.6rem; height: .7rem; margin-right: .45rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .9rem .75rem;
   max-width: calc(var(--columns) * 6.5rem); }
 .tile { font-size: .875rem; line-height: 1.3; text-align: center; font-variant-numeric: tabular-nums; }
@@ -84,10 +87,15 @@ figcaption { margin-top: .5rem; color: var(--muted); font-size: .875rem; line-he
 @media (max-width: 600px) {
   body { padding: 1.5rem 1rem 3rem; }
   h1 { font-size: 1.6rem; } h2 { font-size: 1.35rem; }
-  dl.facts { grid-template-columns: 1fr; gap: 0; } dl.facts dd { margin-bottom: .4rem; }
   table { font-size: .8125rem; }
   th, td { padding-left: .8rem; }
-  .compare th, .compare td { padding-left: .6rem; }
+  .compare tr { display: grid; grid-template-columns: repeat(var(--numbers), 1fr); gap: 0 .5rem; padding: .35rem 0; }
+  .compare tr > * { padding: .1rem 0; border: 0 !important; }
+  .compare thead tr { padding: 0 0 .2rem; border-bottom: 1px solid var(--ink); }
+  .compare thead td { display: none; }
+  .compare tbody th { grid-column: 1 / -1; }
+  .compare tbody tr + tr { border-top: 1px solid var(--rule); }
+  pre { font-size: .75rem; }
   .on-page { display: none !important; } .on-phone { display: block !important; }
 }
 @media print { section { break-before: page; } figure, tr { break-inside: avoid; } }

@@ -52,8 +52,6 @@ std::string quoted(const std::string& text) {
   return out + "'";
 }
 
-std::string titled(const std::string& title) { return title.empty() ? "notitle" : "title " + quoted(title); }
-
 std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.7g}", value) : "NaN"; }
 
 struct Size {
@@ -148,20 +146,51 @@ std::string restyle(const std::string& svg, const Size& size) {
   return out + "</svg>\n";
 }
 
-// Axes, grid and legend that all plots share, then `commands` for one size after the other.
+enum class Sample { line, dashed, dot, ring, bar, mark };
+
+// One entry of the legend. It is the page's, not gnuplot's: the page can wrap it and knows how wide text is.
+std::string legend_entry(const std::string& title, Sample sample, int color) {
+  if (title.empty()) return "";
+  const char* drawing = "";
+  switch (sample) {
+    case Sample::line:
+      drawing = "<path d='M0 5h24' stroke-width='2' stroke";
+      break;
+    case Sample::dashed:
+      drawing = "<path d='M0 5h24' stroke-width='2' stroke-dasharray='6 3' stroke";
+      break;
+    case Sample::dot:
+      drawing = "<circle cx='12' cy='5' r='3' fill";
+      break;
+    case Sample::ring:
+      drawing = "<circle cx='12' cy='5' r='3.4' stroke-width='1.5' stroke";
+      break;
+    case Sample::bar:
+      drawing = "<path d='M0 0h24v10h-24z' fill";
+      break;
+    case Sample::mark:
+      drawing = "<path d='M0 5h24' stroke-width='2.5' stroke";
+      break;
+  }
+  return fmt::format("<li><svg viewBox='0 0 24 10' fill='none' aria-hidden='true'>{}='{}'/></svg>{}</li>", drawing,
+                     css_color(color), escape(title));
+}
+
+// The legend, then what gnuplot draws by `commands` on axes and grid that all plots share, for each size.
 template <class Commands>
-Picture picture(const std::string& data, Commands commands) try {
+Picture picture(const std::string& legend, const std::string& data, Commands commands) try {
   std::string script = "set encoding utf8\n" + data;
   for (const auto& size : sizes) {
     script += fmt::format(
         "set terminal svg size {},{} fixed noenhanced font 'page,{}' butt\n"
         "set border 3 {}\nset tics nomirror out scale 0.5 textcolor rgb '#0102{:02x}'\n"
-        "set grid ytics lt 1 lw 1 {}\nset key above left horizontal Left reverse samplen 1.6 width 1\n{}",
+        "set grid ytics lt 1 lw 1 {}\nunset key\n{}",
         size.width, size.height, size.font, lc(muted), static_cast<int>(muted), lc(grid), commands(size));
   }
   script += "unset output\n";
   const auto svgs = gnuplot(script);
   Picture result;
+  if (!legend.empty()) result.html = "<ul class=\"legend\">" + legend + "</ul>\n";
   std::size_t at = 0;
   for (const auto& size : sizes) {
     at = svgs.find("<svg", at);
@@ -179,6 +208,16 @@ std::string bounds(const char* axis, const std::optional<Range>& range) {
   return range ? fmt::format("set {}range [{}:{}]\n", axis, number(range->low), number(range->high)) : "";
 }
 
+// The smallest of 1, 2, 5, 10, ... that covers the range in at most this many steps.
+double step(const Range& range, int steps) {
+  const double least = (range.high - range.low) / steps;
+  const double power = std::pow(10, std::floor(std::log10(least)));
+  for (const double digit : {1, 2, 5}) {
+    if (digit * power >= least) return digit * power;
+  }
+  return 10 * power;
+}
+
 std::string joined(const std::vector<std::string>& parts) {
   std::string out;
   for (const auto& part : parts) out += (out.empty() ? "" : ", \\\n  ") + part;
@@ -193,9 +232,9 @@ void require_size(const std::string& what, std::size_t size, const char* other, 
 }  // namespace
 
 Picture draw(const Plot& plot) {
-  std::string data;
+  std::string data, legend;
   std::vector<std::string> draws;
-  bool anything = false;
+  double largest_x = 0, smallest_x = 0;
   for (std::size_t i = 0; i < plot.curves.size(); ++i) {
     const auto& c = plot.curves[i];
     require_size(fmt::format("the curve '{}'", c.title), c.y.size(), "its x", c.x.size());
@@ -205,33 +244,42 @@ Picture draw(const Plot& plot) {
       const bool shown =
           std::isfinite(c.x[k]) && std::isfinite(c.y[k]) && (!plot.log_x || c.x[k] > 0) && (!plot.log_y || c.y[k] > 0);
       drawn |= shown;
+      if (shown) {
+        smallest_x = std::min(smallest_x, c.x[k]);
+        largest_x = std::max(largest_x, c.x[k]);
+      }
       data += shown ? fmt::format("{} {}\n", number(c.x[k]), number(c.y[k])) : "NaN NaN\n";
     }
     data += "END\n";
-    anything |= drawn;
     if (!drawn) continue;  // Gnuplot takes a curve without a single point for an error.
-    const auto color = lc(curve + (c.color ? c.color : static_cast<int>(i % 8) + 1));
+    const int color = curve + (c.color ? c.color : static_cast<int>(i % 8) + 1);
     const double dot = c.x.size() > 200 ? 0.35 : 0.6;
     std::string with;
+    Sample sample{};
     switch (c.mark) {
       case Mark::line:
-        with = "lines lw 2";
+        with = "lines lw 2", sample = Sample::line;
         break;
       case Mark::dashed:
-        with = "lines lw 2 dt (5, 3)";
+        with = "lines lw 2 dt (5, 3)", sample = Sample::dashed;
         break;
       case Mark::dots:
-        with = fmt::format("points pt 7 ps {}", dot);
+        with = fmt::format("points pt 7 ps {}", dot), sample = Sample::dot;
         break;
       case Mark::rings:
-        with = fmt::format("points pt 6 ps {}", dot + 0.15);
+        with = fmt::format("points pt 6 ps {}", dot + 0.15), sample = Sample::ring;
         break;
     }
-    draws.push_back(fmt::format("$data{} using 1:2 with {} {} {}", i, with, color, titled(c.title)));
+    draws.push_back(fmt::format("$data{} using 1:2 with {} {}", i, with, lc(color)));
+    legend += legend_entry(c.title, sample, color);
   }
-  if (!anything) return {"<p class=\"left-out\">A plot is left out here: there is no finite point to draw.</p>\n"};
-  return picture(data, [&](const Size&) {
-    return fmt::format("set xlabel {}\nset ylabel {}\n{}{}{}{}plot {}\n", quoted(plot.x_label), quoted(plot.y_label),
+  if (draws.empty()) return {"<p class=\"left-out\">A plot is left out here: there is no finite point to draw.</p>\n"};
+  // Gnuplot's own choice of ticks runs labels of five digits into each other on a phone.
+  const auto x = plot.x_range.value_or(Range{smallest_x, largest_x});
+  const bool long_labels = !plot.log_x && std::max(std::abs(x.low), std::abs(x.high)) >= 1000;
+  return picture(legend, data, [&](const Size& size) {
+    return fmt::format("set xlabel {}\nset ylabel {}\n{}{}{}{}{}plot {}\n", quoted(plot.x_label), quoted(plot.y_label),
+                       long_labels && size.width < 500 ? fmt::format("set xtics {:g}\n", step(x, 5)) : "",
                        plot.log_x ? "set logscale x\nset format x '%g'\n" : "",
                        plot.log_y ? "set logscale y\nset format y '%g'\n" : "", bounds("x", plot.x_range),
                        bounds("y", plot.y_range), joined(draws));
@@ -241,9 +289,9 @@ Picture draw(const Plot& plot) {
 Picture draw(const BarChart& chart) {
   // Group g stands at x = g; its bars share the middle 0.8.
   const double width = 0.8 / static_cast<double>(std::max<std::size_t>(chart.bars.size(), 1));
-  std::string data;
+  std::string data, legend;
   std::vector<std::string> boxes, over;
-  bool published_named = false, anything = false;
+  bool published = false, anything = false;
   for (std::size_t i = 0; i < chart.bars.size(); ++i) {
     const auto& bars = chart.bars[i];
     const auto what = fmt::format("'{}'", bars.title);
@@ -261,24 +309,26 @@ Picture draw(const BarChart& chart) {
                           number(spread.low), number(spread.high));
     }
     data += "END\n";
-    boxes.push_back(fmt::format("$data{} using 1:2:({:.4f}) with boxes {} {}", i, 0.92 * width,
-                                lc(curve + static_cast<int>(i % 8) + 1), titled(bars.title)));
+    const int color = curve + static_cast<int>(i % 8) + 1;
+    boxes.push_back(fmt::format("$data{} using 1:2:({:.4f}) with boxes {}", i, 0.92 * width, lc(color)));
+    legend += legend_entry(bars.title, Sample::bar, color);
     if (!bars.spread.empty())
-      over.push_back(fmt::format("$data{} using 1:2:4:5 with yerrorbars pt 0 ps 0 lw 1.5 {} notitle", i, lc(ink)));
+      over.push_back(fmt::format("$data{} using 1:4:(0):($5-$4) with vectors nohead lw 1.5 {}", i, lc(ink)));
     if (!bars.published.empty()) {
-      over.push_back(fmt::format("$data{} using ($1-{:.4f}):3:({:.4f}):(0) with vectors nohead lw 2.5 {} {}", i,
-                                 0.5 * width, width, lc(ink), published_named ? "notitle" : "title 'published'"));
-      published_named = true;
+      over.push_back(fmt::format("$data{} using ($1-{:.4f}):3:({:.4f}):(0) with vectors nohead lw 3 {}", i,
+                                 0.46 * width, 0.92 * width, lc(ink)));
+      published = true;
     }
   }
+  if (published) legend += legend_entry("published", Sample::mark, ink);
   if (!anything) return {"<p class=\"left-out\">A plot is left out here: there is no finite value to draw.</p>\n"};
   boxes.insert(boxes.end(), over.begin(), over.end());
   std::vector<std::string> names;
   for (std::size_t g = 0; g < chart.groups.size(); ++g)
     names.push_back(fmt::format("{} {}", quoted(chart.groups[g]), g));
-  return picture(data, [&](const Size&) {
+  return picture(legend, data, [&](const Size&) {
     return fmt::format(
-        "set xlabel {}\nset ylabel {}\nset style fill solid 1.0 noborder\nset errorbars small\n"
+        "set xlabel {}\nset ylabel {}\nset style fill solid 1.0 noborder\n"
         "set xtics scale 0 ({})\nset xrange [-0.6:{}]\n{}plot {}\n",
         quoted(chart.x_label), quoted(chart.y_label), joined(names), static_cast<double>(chart.groups.size()) - 0.4,
         bounds("y", chart.y_range), joined(boxes));

@@ -50,7 +50,7 @@ void Progress::update(long epoch, double loss) {
   if (!due) return;
   shown_ = now;
   const double spent = now - start_;
-  auto line = fmt::format("{}: epoch {} of at most {}, loss {:#.5g}, {}", title_, epoch, total_, loss, duration(spent));
+  auto line = fmt::format("{}: epoch {}/{}, loss {:#.5g}, {}", title_, epoch, total_, loss, duration(spent));
   if (epoch > 0) {
     const auto done = static_cast<double>(epoch + 1);
     line += fmt::format(", at most {} left", duration(spent / done * (static_cast<double>(total_) - done)));

@@ -18,7 +18,7 @@ struct ProgressSettings {
 /// Tells how far a run is. On a terminal one line is rewritten, ten times a second at most; elsewhere a plain line is
 /// written each `every`-th epoch, and after 5 seconds without one:
 ///
-///     model 5: epoch 5000 of at most 100000, loss 0.40489, 2.10 s, at most 39.9 s left
+///     model 5: epoch 5000/100000, loss 0.40489, 2.10 s, at most 39.9 s left
 ///
 /// An update that writes nothing reads the clock and returns (some 30 ns), so it may stand in any training loop.
 class Progress {

@@ -155,8 +155,8 @@ void Report::table(const Table& table) {
   }
   const bool grouped = std::any_of(columns.begin(), columns.end(), [](const Column& c) { return !c.group.empty(); });
   body_ += fmt::format(
-      "<div class=\"scroll\" tabindex=\"0\"><table "
-      "class=\"wide\">{}\n<thead>{}<tr>{}</tr></thead>\n<tbody>\n{}</tbody></table></div>\n",
+      "<div class=\"scroll wide\" "
+      "tabindex=\"0\"><table>{}\n<thead>{}<tr>{}</tr></thead>\n<tbody>\n{}</tbody></table></div>\n",
       table.caption.empty() ? "" : fmt::format("<caption>{}</caption>", escape(table.caption)),
       grouped ? "<tr>" + groups + "</tr>\n" : "", names, rows);
 }
@@ -181,11 +181,11 @@ std::string Report::comparison() const {
     rows += "</tr>\n";
   }
   return fmt::format(
-      "<div class=\"scroll\" tabindex=\"0\"><table class=\"compare\">\n<thead><tr><td></td>{}<th "
-      "scope=\"col\">here</th>{}</tr></thead>\n"
+      "<div class=\"scroll\" tabindex=\"0\"><table class=\"compare\" style=\"--numbers: {}\">\n"
+      "<thead><tr><td></td>{}<th scope=\"col\">here</th>{}</tr></thead>\n"
       "<tbody>\n{}</tbody></table></div>\n",
-      published ? "<th scope=\"col\">published</th>" : "", spread ? "<th scope=\"col\">range over seeds</th>" : "",
-      rows);
+      1 + published + spread, published ? "<th scope=\"col\">published</th>" : "",
+      spread ? "<th scope=\"col\">range over seeds</th>" : "", rows);
 }
 
 std::string Report::json() const {

@@ -74,7 +74,7 @@ class Report {
   /// @param alt what the picture shows, for those who cannot see it
   void figure(const Picture& picture, const std::string& caption, const std::string& alt);
 
-  /// DESIGN's form: {"pipeline", "data", "machine": {"cpu", "threads", "blas"}, "seed", "rows": [{"id", "published",
+  /// For programs: {"pipeline", "data", "machine": {"cpu", "threads", "blas"}, "seed", "rows": [{"id", "published",
   /// "here", "spread", "unit", "note"}], "series": [{"id", "x", "y", "published_x", "published_y"}]}. All keys are
   /// always there; what is absent or not finite is null, an absent published curve is [].
   std::string json() const;

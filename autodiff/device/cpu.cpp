@@ -288,13 +288,14 @@ void sgd(const Command<eT>& c) {
   const eT momentum = static_cast<eT>(s.momentum), fresh = static_cast<eT>(1 - s.dampening);
   const eT* g = c.in[0].data;
   eT *w = c.out.data, *v = c.more_out[0].data;
-#pragma GCC ivdep
+  const bool first = c.beta == eT(0);
+  ARMAGRAD_NO_OVERLAP
   for (std::size_t i = 0; v == nullptr && i < n; ++i) w[i] -= lr * (sign * g[i] + decay * w[i]);
   if (v == nullptr) return;
-#pragma GCC ivdep
+  ARMAGRAD_NO_OVERLAP
   for (std::size_t i = 0; i < n; ++i) {
     const eT d = sign * g[i] + decay * w[i];
-    v[i] = momentum * v[i] + fresh * d;
+    v[i] = first ? d : momentum * v[i] + fresh * d;
     w[i] -= lr * (s.nesterov ? d + momentum * v[i] : v[i]);
   }
 }
@@ -334,9 +335,12 @@ ARMAGRAD_KERNEL(clip)
 template struct kernels<float>;
 template struct kernels<double>;
 
-template <>
-const char library_was_built_with_another_armadillo_configuration<sizeof(arma::uword), arma::arma_config::mat_prealloc,
-                                                                  sizeof(arma::Mat<double>)>::symbol = 0;
+template <unsigned bytes_per_index, unsigned elements_inside_mat, unsigned bytes_of_mat>
+const char
+    library_was_built_with_another_armadillo_configuration<bytes_per_index, elements_inside_mat, bytes_of_mat>::symbol =
+        0;
+template struct library_was_built_with_another_armadillo_configuration<
+    sizeof(arma::uword), arma::arma_config::mat_prealloc, sizeof(arma::Mat<double>)>;
 
 }  // namespace detail
 

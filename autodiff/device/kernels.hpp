@@ -15,14 +15,21 @@
 //   gather         out[i] = alpha A[indices[i]] + beta out[i], column-major
 //   scatter        out[indices[i]] += alpha A[i]
 //   dropout        out = alpha A % mask + beta out; the mask's entries are 0 or 1/(1-p), see DropoutAttributes
-//   sgd            out -= ..., the update of optim::Sgd; A is the gradient, more_out[0].data the momentum's buffer or
-//                  null, `object` an SgdScalars
+//   sgd            out -= ..., the update of optim::Sgd; A is the gradient, more_out[0].data the velocity or null,
+//                  `object` an SgdScalars; with beta = 0 the velocity starts: it is written without being read
 //   clip           out *= min(1, limit / sqrt(A)), with A 1x1 and the limit in `object`, a double
 //
 // The element-wise kernels come from elementwise.def by way of rows.hpp.
 #pragma once
 
 #include <armagrad/autodiff/device/device.hpp>
+
+// Before a loop whose destination may be one of its sources but never a shifted part of it: no check for overlap.
+#ifdef __clang__
+#define ARMAGRAD_NO_OVERLAP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ARMAGRAD_NO_OVERLAP _Pragma("GCC ivdep")
+#endif
 
 namespace armagrad::detail {
 

@@ -3,7 +3,6 @@
 
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/rows.hpp>
-#include <armagrad/autodiff/samples.hpp>
 
 namespace armagrad {
 
@@ -18,25 +17,10 @@ template const OperationInfo<double>* scale_info();
 
 }  // namespace detail
 
-#define ARMAGRAD_UNARY(name, value, derivative, lo, hi, reference)                        \
-  template <class eT>                                                                     \
-  Var<eT> name(Var<eT> x) {                                                               \
-    return apply<detail::RowOperation<math::name##_row>>(x);                              \
-  }                                                                                       \
-  template Var<float> name(Var<float>);                                                   \
-  template Var<double> name(Var<double>);                                                 \
-  template <>                                                                             \
-  void detail::row_samples<math::name##_row>(Samples & s) {                               \
-    const auto f = [](const auto& in) { return name(in[0]); };                            \
-    const auto plain = [](const std::vector<arma::mat>& in) -> arma::mat {                \
-      const arma::mat& x = in[0];                                                         \
-      return reference;                                                                   \
-    };                                                                                    \
-    for (const auto& [rows, cols] : {std::pair{3, 4}, {1, 1}, {2, 0}}) {                  \
-      s.add(                                                                              \
-          {s.uniform(rows, cols, lo, hi)}, [f](const auto& in) { return f(in); }, plain); \
-    }                                                                                     \
-  }
+#define ARMAGRAD_UNARY(name, value, derivative, lo, hi, reference) \
+  ARMAGRAD_UNARY_OPERATION(name, lo, hi, reference)                \
+  template Var<float> name(Var<float>);                            \
+  template Var<double> name(Var<double>);
 
 // As above, with parameters: the function itself is written below, where its checks are.
 #define ARMAGRAD_UNARY_P(name, value, derivative, lo, hi, p_, q_, reference)       \

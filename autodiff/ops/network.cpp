@@ -126,6 +126,7 @@ struct Softmax {
 struct DropoutOperation {
   static constexpr auto name = "dropout";
   static constexpr bool accumulates = true;
+  static constexpr bool random = true;
   using Attributes = DropoutAttributes;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>

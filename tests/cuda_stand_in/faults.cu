@@ -1,7 +1,7 @@
 // Deliberately wrong kernels: the test of the stand-in asks that each be noticed.
-#include "launch.cuh"
-
 #include <cstring>
+
+#include "launch.cuh"
 
 namespace {
 
@@ -31,7 +31,9 @@ __global__ void blocks_in_order(float* x) { x[0] = static_cast<float>(blockIdx.x
 }  // namespace
 
 /// Launches the kernel with the fault named, on `x` (n floats of device memory unless the fault is where they are).
-extern "C" __attribute__((visibility("default"))) void cuda_stand_in_seed(const char* fault, float* x, unsigned n) {
+/// Returns what the stand-in says of it, "" if nothing.
+extern "C" __attribute__((visibility("default"))) const char* cuda_stand_in_seed(const char* fault, float* x,
+                                                                                 unsigned n) {
   using armagrad::cuda::launch;
   const auto is = [fault](const char* name) { return std::strcmp(fault, name) == 0; };
   if (is("overrun")) launch(&write_one_too_many, 1, n + 1, 0, nullptr, x, n);
@@ -41,4 +43,6 @@ extern "C" __attribute__((visibility("default"))) void cuda_stand_in_seed(const 
   if (is("shared overrun")) launch(&write_past_shared_memory, 1, 65, 64 * sizeof(float), nullptr);
   if (is("order of blocks")) launch(&blocks_in_order, 3, 1, 0, nullptr, x);
   if (is("no threads")) launch(&blocks_in_order, 0, 1, 0, nullptr, x);
+  const cudaError_t status = cudaGetLastError();
+  return status == cudaSuccess ? "" : cudaGetErrorString(status);
 }

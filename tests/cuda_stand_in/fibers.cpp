@@ -1,11 +1,11 @@
 // Runs a grid: one block after the other, the threads of a block as fibers.
-#include <stand_in.hpp>
-
-#include <ucontext.h>
-
 #include <cstring>
 #include <memory>
+#include <sstream>
 #include <vector>
+
+#include <stand_in.hpp>
+#include <ucontext.h>
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -21,11 +21,17 @@ constexpr std::size_t guard_bytes = 256;
 constexpr std::size_t largest_shared = std::size_t{48} << 10, largest_block = 1024;
 constexpr unsigned char guard = 0xA5, poison = 0xFF;  // bytes of 0xFF are NaN
 
+// The compiler's own jumps: swapcontext asks the kernel for signal masks and takes ten times as long, and setjmp's are
+// slow under AddressSanitizer. A function may not hold both ends of a jump.
+using Place = void* [5];
+[[gnu::noinline, noreturn]] void jump(Place& to) { __builtin_longjmp(to, 1); }
+
 struct Fiber {
   std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(stack_bytes);
-  ucontext_t context;
-  unsigned thread = 0;     // of the block, in the order in which they are started
-  bool waiting = false;    // at a __syncthreads
+  ucontext_t start;      // where it begins
+  Place place;           // where it waits
+  unsigned thread = 0;   // of the block, in the order in which they are started
+  bool waiting = false;  // at a __syncthreads
 };
 
 // A fiber takes one thread after the other as long as they never wait, so that a kernel without __syncthreads needs
@@ -33,7 +39,7 @@ struct Fiber {
 // begun, it lets those that wait go on, each to its next __syncthreads or to its end.
 struct Block {
   std::vector<std::unique_ptr<Fiber>> fibers;  // kept from block to block
-  ucontext_t scheduler;
+  Place scheduler;
   const std::function<void()>* body = nullptr;
   unsigned size = 0, begun = 0;
   Fiber* running = nullptr;
@@ -52,30 +58,33 @@ void fiber_main() {
     enter_thread(self->thread);
     (*block.body)();
   }
-  self->waiting = false;
-  swapcontext(&self->context, &block.scheduler);  // for good
+  jump(block.scheduler);
+}
+
+void start_fiber(std::size_t index) {
+  if (index == block.fibers.size()) block.fibers.push_back(std::make_unique<Fiber>());
+  Fiber& fiber = *block.fibers[index];
+  fiber.waiting = false;
+  getcontext(&fiber.start);
+  fiber.start.uc_stack.ss_sp = fiber.stack.get();
+  fiber.start.uc_stack.ss_size = stack_bytes;
+  fiber.start.uc_link = nullptr;
+  makecontext(&fiber.start, &fiber_main, 0);
+  block.running = &fiber;
+  if (__builtin_setjmp(block.scheduler) == 0) setcontext(&fiber.start);
 }
 
 void resume(Fiber& fiber) {
   block.running = &fiber;
   fiber.waiting = false;
   enter_thread(fiber.thread);
-  swapcontext(&block.scheduler, &fiber.context);
+  if (__builtin_setjmp(block.scheduler) == 0) jump(fiber.place);
 }
 
-Fiber& start_fiber(std::size_t index) {
-  if (index == block.fibers.size()) block.fibers.push_back(std::make_unique<Fiber>());
-  Fiber& fiber = *block.fibers[index];
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack.get();
-  fiber.context.uc_stack.ss_size = stack_bytes;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, &fiber_main, 0);
-  return fiber;
-}
-
-std::string name(const uint3& b) {
-  return "(" + std::to_string(b.x) + ", " + std::to_string(b.y) + ", " + std::to_string(b.z) + ")";
+std::string this_block() {
+  std::ostringstream text;
+  text << "block (" << blockIdx.x << ", " << blockIdx.y << ", " << blockIdx.z << ")";
+  return text.str();
 }
 
 std::string run_block(std::size_t shared_bytes) {
@@ -83,19 +92,21 @@ std::string run_block(std::size_t shared_bytes) {
   block.shared.resize(shared_bytes + guard_bytes, guard);
   block.begun = 0;
   std::size_t started = 0;
-  while (block.begun < block.size) resume(start_fiber(started++));
+  while (block.begun < block.size) start_fiber(started++);
   for (;;) {
     std::size_t waiting = 0;
     for (std::size_t i = 0; i < started; ++i) waiting += block.fibers[i]->waiting;
     if (waiting == 0) break;
-    if (waiting != block.size)
-      return std::to_string(waiting) + " of the " + std::to_string(block.size) + " threads of block " + name(blockIdx) +
+    if (waiting != block.size) {
+      block.fibers.clear();  // what they were doing is given up
+      return std::to_string(waiting) + " of the " + std::to_string(block.size) + " threads of " + this_block() +
              " wait at a __syncthreads that the others never reach";
+    }
     for (std::size_t i = 0; i < started; ++i) resume(*block.fibers[i]);
   }
   for (std::size_t i = shared_bytes; i < block.shared.size(); ++i)
     if (block.shared[i] != guard)
-      return "block " + name(blockIdx) + " wrote past its " + std::to_string(shared_bytes) + " bytes of shared memory";
+      return this_block() + " wrote past its " + std::to_string(shared_bytes) + " bytes of shared memory";
   return {};
 }
 
@@ -130,5 +141,5 @@ void __syncthreads() {
   using cuda_stand_in::block;
   cuda_stand_in::Fiber* self = block.running;
   self->waiting = true;
-  swapcontext(&self->context, &block.scheduler);
+  if (__builtin_setjmp(self->place) == 0) cuda_stand_in::jump(block.scheduler);
 }

@@ -1,15 +1,15 @@
 // The functions of the CUDA runtime and of cuBLAS that the plug-in calls, on the host. All work is done at once, so
 // streams have nothing to wait for.
-#include <stand_in.hpp>
-
-#include <cublas_v2.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
+
+#include <cublas_v2.h>
+#include <stand_in.hpp>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define STAND_IN_API extern "C" __attribute__((visibility("default")))
 
@@ -17,7 +17,7 @@ namespace cuda_stand_in {
 namespace {
 
 constexpr unsigned char guard = 0xA5, poison = 0xFF;  // bytes of 0xFF are NaN
-constexpr std::size_t guard_bytes = 256;               // at each end, at least
+constexpr std::size_t guard_bytes = 256;              // at each end, at least
 constexpr std::size_t capacity = std::size_t{4} << 30;
 
 struct Allocation {
@@ -43,18 +43,17 @@ std::string address(const void* p) {
   return text;
 }
 
-void check_guards(const char* memory, const Allocation& a) {
-  const char* end = memory + a.bytes;
-  const char* mapping_end = a.mapping + a.mapped;
-  const auto broken = [](const char* from, const char* to) {
+void check_guards(char* memory, const Allocation& a) {
+  char* const end = memory + a.bytes;
+  const auto mended = [](char* from, char* to) {  // so that a fault is told once
+    bool was_broken = false;
     for (; from != to; ++from)
-      if (static_cast<unsigned char>(*from) != guard) return true;
-    return false;
+      was_broken |= static_cast<unsigned char>(std::exchange(*from, static_cast<char>(guard))) != guard;
+    return was_broken;
   };
-  if (broken(a.mapping, memory))
-    fault(cudaErrorIllegalAddress, "something wrote before the " + std::to_string(a.bytes) + " bytes at " + address(memory));
-  if (broken(end, mapping_end))
-    fault(cudaErrorIllegalAddress, "something wrote past the " + std::to_string(a.bytes) + " bytes at " + address(memory));
+  const std::string place = std::to_string(a.bytes) + " bytes at " + address(memory);
+  if (mended(a.mapping, memory)) fault(cudaErrorIllegalAddress, "something wrote before the " + place);
+  if (mended(end, a.mapping + a.mapped)) fault(cudaErrorIllegalAddress, "something wrote past the " + place);
 }
 
 const std::pair<char* const, Allocation>* find(const void* p) {
@@ -79,7 +78,8 @@ bool is_device_memory(const void* memory, std::size_t bytes, const std::string& 
     fault(cudaErrorIllegalAddress, what + " (" + address(memory) + ") is not in device memory");
     return false;
   }
-  const std::size_t left = static_cast<std::size_t>(found->first + found->second.bytes - static_cast<const char*>(memory));
+  const std::size_t left =
+      static_cast<std::size_t>(found->first + found->second.bytes - static_cast<const char*>(memory));
   if (bytes <= left) return true;
   fault(cudaErrorIllegalAddress, what + " takes " + std::to_string(bytes) + " bytes where " + std::to_string(left) +
                                      " are left of an allocation of " + std::to_string(found->second.bytes));
@@ -146,10 +146,14 @@ const char* cudaGetErrorString(cudaError_t status) {
 }
 const char* cudaGetErrorName(cudaError_t status) {
   switch (status) {
-    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
-    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    default: return "another error";
+    case cudaErrorIllegalAddress:
+      return "cudaErrorIllegalAddress";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    default:
+      return "another error";
   }
 }
 cudaError_t cudaGetLastError() {
@@ -240,13 +244,15 @@ cublasStatus_t gemm(Gemm blas, cublasOperation_t ta, cublasOperation_t tb, int m
                                        std::to_string(cols) + " with leading dimension " + std::to_string(ld));
       return false;
     }
-    const std::size_t elements = static_cast<std::size_t>(ld) * static_cast<std::size_t>(cols - 1) + static_cast<std::size_t>(rows);
+    const std::size_t elements =
+        static_cast<std::size_t>(ld) * static_cast<std::size_t>(cols - 1) + static_cast<std::size_t>(rows);
     return is_device_memory(x, elements * sizeof(eT), std::string("gemm: ") + name);
   };
   if (!matrix("A", a, ta == CUBLAS_OP_N ? m : k, ta == CUBLAS_OP_N ? k : m, lda) ||
       !matrix("B", b, tb == CUBLAS_OP_N ? k : n, tb == CUBLAS_OP_N ? n : k, ldb) || !matrix("C", c, m, n, ldc))
     return CUBLAS_STATUS_INVALID_VALUE;
-  blas(ta == CUBLAS_OP_N ? "N" : "T", tb == CUBLAS_OP_N ? "N" : "T", &m, &n, &k, alpha, a, &lda, b, &ldb, beta, c, &ldc);
+  blas(ta == CUBLAS_OP_N ? "N" : "T", tb == CUBLAS_OP_N ? "N" : "T", &m, &n, &k, alpha, a, &lda, b, &ldb, beta, c,
+       &ldc);
   return CUBLAS_STATUS_SUCCESS;
 }
 

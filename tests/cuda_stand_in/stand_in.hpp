@@ -13,13 +13,13 @@
 // story. What no stand-in sees: real races, occupancy, the bits of cuBLAS.
 #pragma once
 
-#include <armagrad/autodiff/device/device.hpp>
-
-#include <cuda_runtime.h>
-
 #include <functional>
 #include <string>
 #include <type_traits>
+
+#include <cuda_runtime.h>
+
+#include <armagrad/autodiff/device/device.hpp>
 
 // What nvcc knows without a header. One thread runs at a time, so these are plain variables.
 extern uint3 threadIdx, blockIdx;

@@ -1,0 +1,208 @@
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/gradient.hpp>
+#include <armagrad/autodiff/samples.hpp>
+
+namespace armagrad {
+namespace {
+
+// One sample of one operation, and where its failures are written.
+struct Case {
+  const ListedOperation& operation;
+  const Sample& sample;
+  OperationCheck& found;
+
+  std::string name(const char* type) const {
+    std::string text = fmt::format("{}<{}> on", operation.name, type);
+    for (const arma::mat& x : sample.inputs) text += fmt::format(" {}x{}", x.n_rows, x.n_cols);
+    return text;
+  }
+  void fail(const char* type, const std::string& what) const {
+    found.ok = false;
+    found.log += fmt::format("{}: {}\n", name(type), what);
+  }
+};
+
+template <class eT>
+constexpr bool is_float = std::is_same_v<eT, float>;
+template <class eT>
+constexpr const char* type_name = is_float<eT> ? "float" : "double";
+
+template <class eT>
+Var<eT> call(const Sample& s, const std::vector<Var<eT>>& in) {
+  if constexpr (is_float<eT>)
+    return s.in_float(in);
+  else
+    return s.in_double(in);
+}
+
+template <class eT>
+arma::Mat<eT> converted(const arma::mat& x) {
+  return arma::conv_to<arma::Mat<eT>>::from(x);
+}
+template <class eT>
+arma::mat value_of(Var<eT> x) {
+  return arma::conv_to<arma::mat>::from(x.value());
+}
+template <class eT>
+arma::mat grad_of(Var<eT> x) {
+  return arma::conv_to<arma::mat>::from(x.grad());
+}
+
+template <class eT>
+std::vector<Var<eT>> variables(Tape<eT>& tape, const std::vector<arma::mat>& inputs) {
+  std::vector<Var<eT>> out;
+  for (const arma::mat& x : inputs) out.push_back(tape.variable(converted<eT>(x)));
+  return out;
+}
+
+// The weighted sum whose gradient is looked at; the weights differ from entry to entry.
+template <class eT>
+Var<eT> scalar(Tape<eT>& tape, Var<eT> y) {
+  arma::Mat<eT> w(y.n_rows(), y.n_cols());
+  for (arma::uword i = 0; i < w.n_elem; ++i) w[i] = static_cast<eT>(std::cos(0.7 + 1.3 * static_cast<double>(i)));
+  return dot(y, tape.constant(w));
+}
+
+// Compares entry by entry, relative to the largest expected one, and names the worst. Returns its error.
+template <class eT>
+double compare(const Case& c, const std::string& what, const arma::mat& actual, const arma::mat& expected,
+               double tolerance) {
+  if (arma::size(actual) != arma::size(expected)) {
+    c.fail(type_name<eT>, fmt::format("{} is {}x{}, expected {}x{}", what, actual.n_rows, actual.n_cols,
+                                      expected.n_rows, expected.n_cols));
+    return 0;
+  }
+  if (expected.is_empty()) return 0;
+  const double scale = std::max(1.0, arma::abs(expected).max());
+  double worst = 0;
+  arma::uword at = 0;
+  for (arma::uword i = 0; i < actual.n_elem; ++i) {
+    const double error = std::abs(actual[i] - expected[i]) / scale;
+    if (error <= worst) continue;
+    worst = error, at = i;
+    if (std::isnan(error)) break;
+  }
+  if (!(worst <= tolerance))
+    c.fail(type_name<eT>, fmt::format("{}, entry ({}, {}): {:.12g}, expected {:.12g}, error {:.2g}", what,
+                                      at % actual.n_rows, at / actual.n_rows, actual[at], expected[at], worst));
+  return worst;
+}
+
+template <class eT>
+void check_refusal(const Case& c) {
+  Tape<eT> tape;
+  const auto inputs = variables(tape, c.sample.inputs);
+  try {
+    call(c.sample, inputs);
+    c.fail(type_name<eT>, fmt::format("nothing was thrown, expected \"{}\"", c.sample.error));
+  } catch (const Error& e) {
+    if (std::string(e.what()).find(c.sample.error) == std::string::npos)
+      c.fail(type_name<eT>, fmt::format("the message is \"{}\", expected \"{}\"", e.what(), c.sample.error));
+  }
+  accu(inputs[0]).item();  // the tape stays usable
+}
+
+template <class eT>
+void check_value(const Case& c) {
+  Tape<eT> tape;
+  const arma::mat actual = value_of(call(c.sample, variables(tape, c.sample.inputs)));
+  double& worst = c.found.worst_value[is_float<eT> ? 0 : 1];
+  worst = std::max(worst,
+                   compare<eT>(c, "value", actual, c.sample.reference(c.sample.inputs), is_float<eT> ? 2e-5 : 1e-12));
+}
+
+// backward against ag::grad; a second backward adds, and one for a single leaf computes that leaf alone.
+template <class eT>
+void check_first_order(const Case& c) {
+  const double tolerance = is_float<eT> ? 2e-5 : 1e-13;
+  Tape<eT> tape;
+  const auto inputs = variables(tape, c.sample.inputs);
+  const Var<eT> y = scalar(tape, call(c.sample, inputs));
+  if (!y.requires_grad()) return;
+  std::vector<arma::mat> expected;
+  for (const Var<eT>& g : grad(y, inputs)) expected.push_back(value_of(g));
+  const auto gradients_are = [&](const char* what, std::vector<int> times) {
+    for (std::size_t k = 0; k < inputs.size(); ++k)
+      compare<eT>(c, fmt::format("{}, input {}", what, k), grad_of(inputs[k]), times[k] * expected[k],
+                  times[k] * tolerance);
+  };
+  std::vector<int> times(inputs.size(), 1);
+  y.backward();
+  gradients_are("first-order gradient against the differentiable one", times);
+  y.backward();
+  times.assign(inputs.size(), 2);
+  gradients_are("gradient after a second backward", times);
+  y.backward({inputs.back()});
+  times.back() = 3;
+  gradients_are("gradient after a backward for the last input alone", times);
+}
+
+template <class eT>
+void check_replay(const Case& c) {
+  Tape<eT> tape;
+  const auto inputs = variables(tape, c.sample.inputs);
+  std::vector<Var<eT>> y;
+  auto replay = tape.capture([&] { y.push_back(call(c.sample, inputs)); });
+  const arma::Mat<eT> eager = y[0].value();
+  for (std::size_t k = 0; k < inputs.size(); ++k)  // something else in between
+    replay.set(inputs[k], arma::Mat<eT>(arma::size(inputs[k].value()), arma::fill::ones));
+  for (std::size_t k = 0; k < inputs.size(); ++k) replay.set(inputs[k], converted<eT>(c.sample.inputs[k]));
+  replay.run();
+  const arma::Mat<eT> again = y[0].value();
+  if (!std::equal(eager.begin(), eager.end(), again.begin(), again.end()))
+    c.fail(type_name<eT>, "a replay's value differs from the eager one");
+}
+
+void check_differences(const Case& c) {
+  const auto take = [&c](const char* what, const GradcheckResult& r, double& worst, std::size_t& entries) {
+    if (!r.ok) c.fail("double", fmt::format("{} against finite differences:\n{}", what, r.log));
+    worst = std::max(worst, r.worst);
+    entries += r.entries;
+  };
+  OperationCheck& found = c.found;
+  const GradcheckResult first = gradcheck(c.sample.in_double, c.sample.inputs);
+  take("gradient", first, found.worst_gradient, found.gradient_entries);
+  found.uncertainty = std::max(found.uncertainty, first.uncertainty);
+  const GradcheckResult second = gradgradcheck(c.sample.in_double, c.sample.inputs);
+  take("gradient of the gradient", second, found.worst_second_derivative, found.second_derivatives);
+  found.nonlinear_samples += second.worst > 0;
+}
+
+template <class eT>
+void check_sample(const Case& c) {
+  try {
+    if (!c.sample.error.empty()) return check_refusal<eT>(c);
+    check_value<eT>(c);
+    check_first_order<eT>(c);
+    if (!c.operation.random) check_replay<eT>(c);
+    if (!is_float<eT> && c.sample.check_gradient) check_differences(c);
+  } catch (const std::exception& e) {
+    c.fail(type_name<eT>, fmt::format("an exception: {}", e.what()));
+  }
+}
+
+}  // namespace
+
+OperationCheck check_operation(const ListedOperation& operation, std::uint64_t seed) {
+  OperationCheck found;
+  Samples samples(seed);
+  operation.samples(samples);
+  for (const Sample& s : samples.all()) {
+    ++found.samples;
+    found.refusals += !s.error.empty();
+    check_sample<float>({operation, s, found});
+    check_sample<double>({operation, s, found});
+  }
+  if (found.samples == found.refusals) {
+    found.ok = false;
+    found.log += fmt::format("{}: no sample has a value; add one in samples()\n", operation.name);
+  }
+  return found;
+}
+
+}  // namespace armagrad

@@ -50,6 +50,7 @@ Graph<eT>::Graph(Device device)
 template <class eT>
 Graph<eT>::~Graph() {
   state_->graph = nullptr;
+  ++state_->serial;
   ++state_->recording;
   StatePool<eT>::instance().give_back(state_);
 }
@@ -301,7 +302,9 @@ void Graph<eT>::copy_into(View<const eT> from, eT* to, eT alpha, eT beta) {
 // Backward.
 
 template <class eT>
-void Graph<eT>::check_version(const Node<eT>& n) const {
+void Graph<eT>::check_version(std::uint32_t i) const {
+  while (node(i).op->alias != nullptr || node(i).op->lazy) i = node(i).operands[0];  // these show operand 0's memory
+  const Node<eT>& n = node(i);
   if (n.op != &parameter_leaf<eT>) return;
   const auto& storage = *static_cast<const ParameterStorage<eT>*>(n.attributes);
   if (storage.version != n.version)
@@ -384,7 +387,10 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   using N = Node<eT>;
   check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, wanted, "backward");
-  for (const std::uint32_t r : retained_) node(r).gradient = nullptr;
+  for (const std::uint32_t r : retained_) {
+    if (node(r).gradient != nullptr) drop_buffer(node(r).gradient, node(r).shape);
+    node(r).gradient = nullptr;
+  }
   for (const std::uint32_t w : wanted)
     if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
   eT beta;
@@ -406,12 +412,17 @@ std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<co
   begin_pass(root, xs, "grad");
   gradient_of_.assign(root + 1, 0);
   gradient_of_[root] = constant(node(root).shape, eT(1)) + 1;
-  for (std::uint32_t i = root + 1; i-- > 0;) {
-    const N& n = node(i);
-    if (n.flags & N::is_leaf || n.result != 0) continue;
-    bool has = false;
-    for (std::uint8_t k = 0; k < n.op->results; ++k) has |= i + k <= root && gradient_of_[i + k] != 0;
-    if (has) run_rule(i);
+  try {
+    for (std::uint32_t i = root + 1; i-- > 0;) {
+      const N& n = node(i);
+      if (n.flags & N::is_leaf || n.result != 0) continue;
+      bool has = false;
+      for (std::uint8_t k = 0; k < n.op->results; ++k) has |= i + k <= root && gradient_of_[i + k] != 0;
+      if (has) run_rule(i);
+    }
+  } catch (...) {
+    gradient_of_.clear();
+    throw;
   }
   std::vector<std::uint32_t> out;
   for (const std::uint32_t x : xs) {
@@ -455,7 +466,7 @@ template <class eT>
 void Graph<eT>::run_rule(std::uint32_t i) {
   Node<eT>& n = node(i);
   const bool first_order = gradient_of_.empty();
-  for (std::size_t k = 0; k < n.operand_count; ++k) check_version(node(operand(n, k)));
+  for (std::size_t k = 0; k < n.operand_count; ++k) check_version(operand(n, k));
   const std::uint32_t before = size_;
   const std::size_t attributes_before = attribute_used_;
   const std::size_t attribute_block_before = attribute_block_;

@@ -165,7 +165,7 @@ class Graph {
   void consumed(std::uint32_t pending);
   void contribute(std::uint32_t operand, std::uint32_t contribution);
   eT* gradient_destination(Node<eT>& n, eT& beta);
-  void check_version(const Node<eT>& n) const;
+  void check_version(std::uint32_t i) const;
   void forget_gradients(std::uint32_t root);
   void copy_into(View<const eT> from, eT* to, eT alpha, eT beta);
   void fill(eT* to, Shape shape, eT alpha, eT beta);

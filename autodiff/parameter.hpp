@@ -74,7 +74,7 @@ class Parameter {
   void to(Device device);
 
   /// The shared part, for code that outlives or updates the parameter (optimizers).
-  const std::shared_ptr<Storage>& shared() const { return storage_; }
+  const std::shared_ptr<Storage>& shared() const { return storage(), storage_; }
 
  private:
   Storage& storage() const;

@@ -28,8 +28,8 @@ detail::Graph<eT>& Var<eT>::graph() const {
     throw StateError("Var: its tape was destroyed; keep the tape alive as long as its Vars are used");
   if (index_ >= graph->size() || graph->node(index_).serial != serial_)
     throw StateError(
-        "Var: its recording is gone: the tape was rewound or moved since; take what you need with .value() before, and "
-        "compute the rest again");
+        "Var: its recording is gone: the tape was rewound, moved or destroyed since; take what you need with .value() "
+        "before, and compute the rest again");
   return *graph;
 }
 
@@ -63,14 +63,14 @@ arma::Mat<eT> Var<eT>::grad() const {
   if (n.op == &detail::parameter_leaf<eT>) {
     const auto& storage = *static_cast<const detail::ParameterStorage<eT>*>(n.attributes);
     if (storage.has_gradient) return g.download(storage.gradient, n.shape);
+  } else if (!(n.flags & N::needs_gradient)) {
+    throw StateError(
+        fmt::format("grad: this Var ({}) does not require a gradient; make it with tape.variable", n.op->name));
   } else if (!(n.flags & (N::is_leaf | N::keeps_gradient))) {
     throw StateError(
         fmt::format("grad: this Var is the result of {}, whose gradient is not kept; call retain_grad() on "
                     "it before backward, or use ag::grad",
                     n.op->name));
-  } else if (!(n.flags & N::needs_gradient)) {
-    throw StateError(
-        fmt::format("grad: this Var ({}) does not require a gradient; make it with tape.variable", n.op->name));
   } else if (n.gradient != nullptr) {
     return g.download(n.gradient, n.shape);
   }
@@ -217,6 +217,7 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
   detail::capturing<eT> = nullptr;
   if (g.state()->recording != recording)
     throw StateError("capture: the step rewound the tape; the replay needs the recording, so rewind before capture");
+  g.arena().forget_given_back();
   return Replay<eT>(g.state(), std::move(list));
 }
 

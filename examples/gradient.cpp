@@ -15,29 +15,32 @@ int main() {
   std::printf("|x| with A x = b is %.4f; its gradient by b: %.4f %.4f %.4f; by A: %dx%d\n", value, db(0), db(1), db(2),
               int(dA.n_rows), int(dA.n_cols));
 
-  // [misfit]
-  // The decay rate k of y = c1 exp(-k t) + c2. For a given rate the best c solves a linear least-squares problem, so
-  // the misfit depends on the rate alone (variable projection, Golub and Pereyra 1973).
-  const arma::vec t = arma::linspace(0, 5, 50);
-  const arma::vec y = 3 * exp(-0.7 * t) + 1;
-  const auto misfit = [&](auto rate) {                                             // 1x1
-    const auto basis = join_rows(exp(-(t * rate)), arma::ones<arma::mat>(50, 1));  // 50x2
-    return accu(square(basis * solve(basis, y) - y));
+  // [likelihood]
+  // A line through points of which two are far off: Cauchy's likelihood bears with them, least squares does not.
+  const arma::rowvec t = arma::linspace<arma::rowvec>(0, 4, 20);
+  arma::rowvec y = 1 + 2 * t + 0.5 * sin(40 * t);
+  y(3) += 30, y(7) += 20;
+  const arma::mat design = join_cols(arma::ones<arma::rowvec>(20), t);  // 2x20
+  const auto misfit = [&](auto w, auto log_scale) {                     // 1x2 and 1x1
+    const auto residual = (y - w * design) % exp(-log_scale);           // 1x20
+    return accu(log1p(square(residual))) + 20 * log_scale;              // minus the log likelihood
   };
-  // [/misfit]
+  // [/likelihood]
 
   // [gradcheck]
   // Is it differentiated right? The gradient against finite differences, entry by entry.
-  const auto check = ag::gradcheck([&](const auto& in) { return misfit(in[0]); }, {arma::mat{1.5}});
+  arma::mat w = solve(design.t(), y.t()).t(), log_scale = {1.0};
+  const auto check = ag::gradcheck([&](const auto& in) { return misfit(in[0], in[1]); }, {w, log_scale});
   std::printf("gradcheck: %s\n%s", check ? "right" : "wrong", check.log.c_str());
   // [/gradcheck]
 
   // [descend]
-  arma::mat rate = {1.5};
-  for (int step = 0; step <= 60; ++step) {
-    const auto [loss, slope] = ag::value_and_grad(misfit, rate);
-    if (step % 20 == 0) std::printf("step %2d: misfit %.5f at rate %.4f\n", step, loss, rate(0));
-    rate -= 0.1 * slope;
+  std::printf("least squares: intercept %.3f, slope %.3f\n", w(0), w(1));
+  for (int step = 0; step < 3000; ++step) {
+    const auto [loss, dw, dscale] = ag::value_and_grad(misfit, w, log_scale);
+    w -= 0.0005 * dw;
+    log_scale -= 0.0005 * dscale;
   }
+  std::printf("likelihood:    intercept %.3f, slope %.3f\n", w(0), w(1));
   // [/descend]
 }

@@ -17,45 +17,42 @@ struct Mlp : ag::nn::Module<double> {
 };
 // [/model]
 
-// [evaluate]
+// [accuracy]
 double accuracy(Mlp& model, const ag::data::Dataset<double>& set) {
   ag::Tape<double> tape;
   const auto guard = tape.no_grad();
   model.eval();
   return ag::nn::accuracy(model(tape.borrow(set.x)).value(), set.y);
 }
-// [/evaluate]
+// [/accuracy]
 
 int main() {
   // [data]
   const auto digits = ag::data::load_digits<double>();  // x: 64x1797, y: 1x1797
   const auto split = ag::data::stratified_split(digits.y, {.test_size = 0.2, .random_state = 42});
   auto train = ag::data::take(digits, split.train), test = ag::data::take(digits, split.test);
-  ag::data::MinMaxScaler<double> scaler;
-  scaler.fit(train.x);
-  train.x = scaler.transform(train.x);
-  test.x = scaler.transform(test.x);
+  const auto scaler = ag::data::MinMaxScaler<double>().fit(train.x);  // the test set must not be looked at
+  for (auto* set : {&train, &test}) set->x = scaler.transform(set->x);
   // [/data]
-
   // [train]
-  ag::nn::seed(1);  // before the model: it draws its weights when it is made
+  ag::nn::seed(1);  // before the model, which draws its weights when it is made
   Mlp model;
-  ag::optim::Sgd<double> sgd(model.parameters(), {.lr = 0.05, .momentum = 0.9});
+  ag::optim::Sgd<double> sgd(model.parameters(), {.momentum = 0.9});
   ag::data::Loader loader(train, {.batch = 32, .shuffle = true, .seed = 1});
   ag::Tape<double> tape;
-  std::size_t step = 0;
-  for (int epoch = 1; epoch <= 10; ++epoch) {
+  for (std::size_t epoch = 0, step = 0; epoch < 12; ++epoch) {
     model.train();
-    double total = 0;
+    sgd.set_lr(ag::optim::cosine_rate(0.1, epoch, 12));
+    double sum = 0;
     for (const auto& batch : loader) {
       tape.rewind();
       const auto loss = ag::nn::cross_entropy(model(tape.constant(batch.x)), batch.y);
       sgd.zero_grad();
       loss.backward();
-      total += ag::nn::require_finite(loss.item(), model, step++);
+      sum += ag::nn::require_finite(loss.item(), model, step++);
       sgd.step();
     }
-    std::printf("epoch %2d: loss %.3f, test accuracy %.3f\n", epoch, total / double(loader.batches()),
+    std::printf("epoch %2d: loss %.3f, accuracy on the test set %.3f\n", int(epoch) + 1, sum / double(loader.batches()),
                 accuracy(model, test));
   }
   // [/train]

@@ -212,6 +212,20 @@ std::vector<std::string> Census::unnamed(ModuleBase& root) const {
   return out;
 }
 
+Evaluation::Evaluation(ModuleBase& root) {
+  struct Remember : Walk {
+    std::vector<std::pair<ModuleBase*, bool>> modes;
+    void at(const std::string&, ModuleBase& m) override { modes.emplace_back(&m, m.training()); }
+  } remember;
+  remember.modes.emplace_back(&root, root.training());
+  root.visit(remember);
+  before_ = std::move(remember.modes);
+  root.eval();
+}
+Evaluation::~Evaluation() {
+  for (const auto& [module, training] : before_) module->train(training);  // parts after the whole
+}
+
 template <class eT>
 CallLog<eT>::CallLog(Tape<eT>& tape) : tape_(tape) {
   tape_.graph().log_calls(&calls_);

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include <armagrad/autodiff/autodiff.hpp>
@@ -35,7 +36,7 @@ class Visitor {
   void operator()(const std::string& name, T& member);
   /// The same for a list of members with their names separated by commas, as the macro makes it.
   template <class... T>
-  void all(std::string_view names, T&... members) {
+  void all([[maybe_unused]] std::string_view names, T&... members) {
     (operator()(next_name(names), members), ...);
   }
 
@@ -162,7 +163,8 @@ void Visitor::operator()(const std::string& name, T& member) {
 template <class M, class... Args>
 std::vector<std::string> unnamed_members(Args&&... args);
 
-/// A table of the modules called for an input of the given shape: name, type, output shape, parameters.
+/// A table of the modules called for an input of the given shape: name, type, output shape, parameters. The model is
+/// run in evaluation mode.
 template <class M>
 std::string summary(M& model, Shape input);
 
@@ -181,6 +183,18 @@ class Census {
   std::unique_ptr<struct CensusData> data_;
   std::unordered_set<const ModuleBase*>* outer_modules_;
   std::unordered_set<const void*>* outer_parameters_;
+};
+
+/// Evaluation mode while it lives.
+class Evaluation {
+ public:
+  explicit Evaluation(ModuleBase& root);
+  Evaluation(const Evaluation&) = delete;
+  Evaluation& operator=(const Evaluation&) = delete;
+  ~Evaluation();
+
+ private:
+  std::vector<std::pair<ModuleBase*, bool>> before_;  // whether it was training; outer modules first
 };
 
 /// Notes the module calls on a tape while it lives.
@@ -212,6 +226,7 @@ std::string summary(M& model, Shape input) {
   using eT = typename M::elem_type;
   Tape<eT> tape(model.device());
   const auto guard = tape.no_grad();
+  const detail::Evaluation evaluation(model);
   const detail::CallLog<eT> log(tape);
   model(tape.constant(arma::Mat<eT>(input.rows, input.cols)));
   return log.table(model, input);

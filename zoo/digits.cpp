@@ -75,7 +75,7 @@ class ScratchLinear final : public Model {
  private:
   const Digits& d_;
   eT lr_;
-  Mat w_{10, 64}, b_{10, 1};
+  Mat w_ = Mat(10, 64), b_ = Mat(10, 1);
 };
 
 struct LinearModel : nn::Module<eT> {

@@ -55,6 +55,10 @@ class Arena {
   void rewind() {
     current_ = 0;
     used_ = 0;
+    forget_given_back();
+  }
+  /// What was given back is not lent again before the rewind: a replay goes on using it.
+  void forget_given_back() {
     for (auto& f : free_) f.clear();
   }
 

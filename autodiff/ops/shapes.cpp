@@ -202,6 +202,23 @@ struct Reshape {
   }
 };
 
+// x's own memory without its history.
+struct Detach {
+  static constexpr auto name = "detach";
+  static Shape shape(Operands& in) { return in[0]; }
+  static std::size_t alias(const Operands&) { return 0; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    copy(e, e.in(0), e.out(), e.beta);
+  }
+  static void samples(Samples& s) {
+    s.add(
+         {s.uniform(3, 4)}, [](const auto& in) { return detach(in[0]); },
+         [](const std::vector<arma::mat>& in) { return in[0]; })
+        .check_gradient = false;
+  }
+};
+
 // Copies of x side by side and below one another; undone by the sum of the blocks.
 struct BlockSum;
 struct Repmat {
@@ -492,13 +509,6 @@ Var<eT> part(const char* operation, Var<eT> x, arma::uword row, arma::uword col,
                    x);
 }
 
-// A detached copy of the handle: the same memory, a leaf of its own.
-template <class eT>
-std::uint32_t detached(Graph<eT>& g, std::uint32_t i) {
-  const View<const eT> v = g.value(i);
-  return g.aliasing_leaf(borrowed_leaf<eT>, {v.rows, v.cols}, v.data);
-}
-
 }  // namespace
 }  // namespace detail
 
@@ -568,7 +578,7 @@ Var<eT> diagmat(Var<eT> v) {
 }
 template <class eT>
 Var<eT> detach(Var<eT> x) {
-  return x.graph().var(detail::detached(x.graph(), x.index()));
+  return apply<detail::Detach>(x);
 }
 
 #define ARMAGRAD_INSTANTIATE(eT)                                                              \
@@ -590,5 +600,5 @@ ARMAGRAD_INSTANTIATE(double)
 
 }  // namespace armagrad
 
-ARMAGRAD_LIST_OPERATIONS(shapes, Submat, Cols, Embed, Reshape, Repmat, BlockSum, JoinRows, JoinCols, Diagvec, Diagmat,
-                         Elem, Scatter)
+ARMAGRAD_LIST_OPERATIONS(shapes, Submat, Cols, Embed, Reshape, Detach, Repmat, BlockSum, JoinRows, JoinCols, Diagvec,
+                         Diagmat, Elem, Scatter)

@@ -27,7 +27,7 @@ def matrix(m):
     m = m.detach().numpy()
     if m.ndim == 1:
         m = m[:, None]
-    return "arma::mat(arma::vec(std::vector<double>%s).memptr(), %d, %d)" % (numbers(m.ravel(order="F")), *m.shape)
+    return "arma::mat(std::vector<double>%s.data(), %d, %d)" % (numbers(m.ravel(order="F")), *m.shape)
 
 
 def write(name, m):

@@ -1,0 +1,401 @@
+// The module optim: SGD, clipping and schedules beside PyTorch (figures stored by peers/nn_optim.py), and what they
+// refuse.
+#define BOOST_TEST_MODULE optim
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <boost/test/unit_test.hpp>
+
+#include <armagrad/armagrad.hpp>
+
+namespace ag = armagrad;
+
+namespace {
+
+namespace peer {
+#include "peers/nn_optim.inc"
+}
+
+using Sgd = ag::optim::Sgd<double>;
+using ag::optim::SgdOptions;
+
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinite = std::numeric_limits<double>::infinity();
+
+double deviation(const arma::mat& a, const arma::mat& b) {
+  BOOST_REQUIRE(arma::size(a) == arma::size(b));
+  return arma::abs(a - b).max();
+}
+
+template <class E, class F>
+void refused(F f, const std::string& text) {
+  try {
+    f();
+    BOOST_ERROR("nothing was thrown; expected: " << text);
+  } catch (const E& e) {
+    BOOST_TEST(std::string(e.what()) == text);
+  }
+}
+
+/// Two parameters that get given gradients: those of dot(first, G) + dot(second, H).
+struct Pair : ag::nn::Module<double> {
+  ag::Parameter<double> first{peer::sgd_first}, second{peer::sgd_second};
+  ARMAGRAD_MODULE(first, second)
+  ag::Var<double> forward(ag::Var<double> g, ag::Var<double> h) { return dot(g, first) + dot(h, second); }
+
+  arma::vec column() const { return arma::join_cols(vectorise(first.value()), vectorise(second.value())); }
+  arma::vec gradients() const { return arma::join_cols(vectorise(first.grad()), vectorise(second.grad())); }
+};
+
+void backward(Pair& pair, std::size_t step, bool second = true) {
+  ag::Tape<double> tape;
+  const auto g = tape.constant(peer::sgd_gradients_0[step]);
+  if (second)
+    pair(g, tape.constant(peer::sgd_gradients_1[step])).backward();
+  else
+    dot(g, pair.first).backward();
+}
+
+/// The weights after each step.
+arma::mat train(Pair& pair, Sgd& sgd, bool late) {
+  arma::mat columns;
+  for (std::size_t step = 0; step < peer::sgd_gradients_0.size(); ++step) {
+    sgd.zero_grad();
+    backward(pair, step, !(late && step == 0));
+    sgd.step();
+    columns.insert_cols(columns.n_cols, pair.column());
+  }
+  return columns;
+}
+
+struct Forgetful : ag::nn::Module<double> {
+  ag::Parameter<double> w{2, 2};
+  ARMAGRAD_MODULE()
+};
+
+/// The CPU once more, as another device: it checks that memory comes back to where it came from.
+class OtherDevice final : public ag::Backend {
+ public:
+  ~OtherDevice() override { BOOST_TEST(mine_.empty()); }
+  const char* name() const override { return "other"; }
+  void* allocate(std::size_t bytes) override { return *mine_.insert(cpu().allocate(bytes)).first; }
+  void release(void* memory) noexcept override {
+    BOOST_TEST(mine_.erase(memory) == 1U);
+    cpu().release(memory);
+  }
+  void upload(void* device, const void* host, std::size_t bytes) override { cpu().upload(device, host, bytes); }
+  void download(void* host, const void* device, std::size_t bytes) override { cpu().download(host, device, bytes); }
+  void run(const ag::Command<float>& c) override { cpu().run(c); }
+  void run(const ag::Command<double>& c) override {
+    if (std::string(c.kernel->name) == "sgd") {
+      const bool all_mine = is_mine(c.out.data) && is_mine(c.in[0].data) &&
+                            (c.more_out[0].data == nullptr || is_mine(c.more_out[0].data));
+      BOOST_TEST(all_mine);
+    }
+    cpu().run(c);
+  }
+  void require(const ag::Kernel<float>&, const char*) override {}
+  void require(const ag::Kernel<double>&, const char*) override {}
+  void synchronize() override {}
+
+ private:
+  static ag::Backend& cpu() { return ag::Device::cpu().backend(); }
+  bool is_mine(const void* p) const { return mine_.count(const_cast<void*>(p)) == 1; }
+  std::set<void*> mine_;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(sgd_takes_the_steps_that_pytorch_takes) {
+  for (const peer::SgdCase& c : peer::sgd_cases) {
+    Pair pair;
+    Sgd sgd(pair.parameters(), {.lr = c.lr,
+                                .momentum = c.momentum,
+                                .dampening = c.dampening,
+                                .weight_decay = c.weight_decay,
+                                .nesterov = c.nesterov,
+                                .maximize = c.maximize});
+    BOOST_TEST_CONTEXT("lr " << c.lr << ", momentum " << c.momentum << ", dampening " << c.dampening
+                             << ", weight decay " << c.weight_decay << ", nesterov " << c.nesterov << ", maximize "
+                             << c.maximize << ", late " << c.late) {
+      BOOST_TEST(deviation(train(pair, sgd, c.late), c.weights) <= 1e-14);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(sgd_in_float_differs_by_rounding_alone) {
+  for (const peer::SgdCase& c : peer::sgd_cases) {
+    ag::Parameter<float> p(arma::conv_to<arma::fmat>::from(peer::sgd_first));
+    ag::optim::Sgd<float> sgd({p.shared()}, {.lr = c.lr,
+                                             .momentum = c.momentum,
+                                             .dampening = c.dampening,
+                                             .weight_decay = c.weight_decay,
+                                             .nesterov = c.nesterov,
+                                             .maximize = c.maximize});
+    for (std::size_t step = 0; step < peer::sgd_gradients_0.size(); ++step) {
+      ag::Tape<float> tape;
+      sgd.zero_grad();
+      dot(tape.constant(arma::conv_to<arma::fmat>::from(peer::sgd_gradients_0[step])), p).backward();
+      sgd.step();
+      const arma::mat expected = arma::reshape(arma::mat(c.weights.submat(0, step, 5, step)), 2, 3);
+      BOOST_TEST(deviation(arma::conv_to<arma::mat>::from(p.value()), expected) <= 1e-6);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(groups_have_options_of_their_own) {
+  Pair pair;
+  Sgd sgd({{{pair.first.shared()}, {.lr = 0.1, .momentum = 0.9, .nesterov = true}},
+           {{pair.second.shared()}, {.lr = 0.01, .weight_decay = 0.5}}});
+  BOOST_TEST(sgd.groups() == 2U);
+  BOOST_TEST(sgd.lr() == 0.1);
+  BOOST_TEST(sgd.lr(1) == 0.01);
+  BOOST_TEST(deviation(train(pair, sgd, false), peer::sgd_groups) <= 1e-14);
+
+  // A group's rate is its own.
+  const arma::mat first = pair.first.value(), second = pair.second.value();
+  sgd.set_lr(0, 1);
+  BOOST_TEST(sgd.lr() == 0.1);
+  BOOST_TEST(sgd.lr(1) == 0.0);
+  sgd.zero_grad();
+  backward(pair, 0);
+  sgd.step();
+  BOOST_TEST(deviation(pair.first.value(), first) > 1e-3);
+  BOOST_TEST(deviation(pair.second.value(), second) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(gradients_add_up_until_zero_grad) {
+  Pair pair;
+  Sgd sgd(pair.parameters(), {.lr = 1});
+  backward(pair, 0);
+  backward(pair, 1);
+  BOOST_TEST(deviation(pair.first.grad(), peer::sgd_gradients_0[0] + peer::sgd_gradients_0[1]) <= 1e-15);
+  sgd.step();
+  BOOST_TEST(deviation(pair.first.value(), peer::sgd_first - peer::sgd_gradients_0[0] - peer::sgd_gradients_0[1]) <=
+             1e-15);
+  sgd.step();  // the gradients are still there
+  BOOST_TEST(deviation(pair.first.value(),
+                       peer::sgd_first - 2 * (peer::sgd_gradients_0[0] + peer::sgd_gradients_0[1])) <= 1e-15);
+  sgd.zero_grad();
+  BOOST_TEST(arma::abs(pair.gradients()).max() == 0);
+  backward(pair, 2);
+  BOOST_TEST(deviation(pair.first.grad(), peer::sgd_gradients_0[2]) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_parameter_that_no_backward_reached_is_left_alone) {
+  Pair pair;
+  // Decay and velocity would change it.
+  Sgd sgd(pair.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.5});
+  backward(pair, 0, false);
+  sgd.step();
+  BOOST_TEST(deviation(pair.second.value(), peer::sgd_second) == 0);
+  BOOST_TEST(deviation(pair.first.value(), peer::sgd_first) > 1e-3);
+
+  sgd.zero_grad();
+  backward(pair, 1);
+  sgd.step();
+  const arma::mat after = pair.second.value();
+  BOOST_TEST(deviation(after, peer::sgd_second) > 1e-3);
+  sgd.zero_grad();
+  sgd.step();  // nothing was reached since
+  BOOST_TEST(deviation(pair.second.value(), after) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(gradients_are_clipped_as_by_pytorch) {
+  Pair pair;
+  Sgd sgd(pair.parameters());
+  BOOST_TEST(sgd.clip_grad_norm(1) == 0);  // no gradient yet
+  backward(pair, 0);
+  const arma::vec before = pair.gradients();
+  BOOST_TEST(std::abs(sgd.clip_grad_norm(100) - peer::clip_norm) <= 1e-14);
+  BOOST_TEST(deviation(pair.gradients(), before) == 0);  // the limit is not reached
+  BOOST_TEST(deviation(pair.gradients(), peer::clip_norm_not_reached) == 0);
+
+  BOOST_TEST(std::abs(sgd.clip_grad_norm(1.5) - peer::clip_norm) <= 1e-14);
+  BOOST_TEST(std::abs(arma::norm(pair.gradients()) - 1.5) <= 1e-14);
+  // PyTorch divides by the norm + 1e-6.
+  BOOST_TEST(deviation(pair.gradients() * peer::clip_norm / (peer::clip_norm + 1e-6), peer::clip_norm_gradient) <=
+             1e-15);
+  BOOST_TEST(std::abs(sgd.clip_grad_norm(1.5) - 1.5) <= 1e-14);
+
+  sgd.zero_grad();
+  backward(pair, 0);
+  sgd.clip_grad_value(0.7);
+  BOOST_TEST(deviation(pair.gradients(), peer::clip_value_gradient) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(clipping_leaves_what_no_backward_reached_alone) {
+  Pair pair;
+  Sgd sgd(pair.parameters(), {.lr = 1});
+  backward(pair, 0);
+  sgd.zero_grad();
+  backward(pair, 1, false);  // second's old gradient must not count
+  BOOST_TEST(std::abs(sgd.clip_grad_norm(0.5) - arma::norm(peer::sgd_gradients_0[1], "fro")) <= 1e-14);
+  BOOST_TEST(std::abs(arma::norm(pair.first.grad(), "fro") - 0.5) <= 1e-14);
+  sgd.step();
+  BOOST_TEST(deviation(pair.second.value(), peer::sgd_second) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(schedules_follow_those_of_pytorch) {
+  const auto check = [](const std::vector<double>& expected, auto rate) {
+    for (std::size_t step = 0; step < expected.size(); ++step)
+      BOOST_TEST(std::abs(rate(step) - expected[step]) <= 1e-14 * expected[0] + 1e-14 * std::abs(expected[step]));
+  };
+  check(peer::step_rates, [](std::size_t step) { return ag::optim::step_rate(0.3, step, 3, 0.5); });
+  check(peer::cosine_rates, [](std::size_t step) { return ag::optim::cosine_rate(0.3, step, 8, 0.01); });
+  check(peer::one_cycle_rates,
+        [](std::size_t step) { return ag::optim::one_cycle_rate({.peak = 0.2, .total = 11}, step); });
+  const ag::optim::OneCycle other{.peak = 0.2, .total = 9, .warm_up = 0.55, .start_divisor = 10, .end_divisor = 50};
+  check(peer::one_cycle_rates_other, [&](std::size_t step) { return ag::optim::one_cycle_rate(other, step); });
+}
+
+BOOST_AUTO_TEST_CASE(schedules_keep_their_last_rate) {
+  BOOST_TEST(ag::optim::cosine_rate(0.3, 8, 8, 0.01) == 0.01);
+  BOOST_TEST(ag::optim::cosine_rate(0.3, 1000, 8, 0.01) == 0.01);
+  const ag::optim::OneCycle cycle{.peak = 0.2, .total = 11};
+  BOOST_TEST(ag::optim::one_cycle_rate(cycle, 11) == ag::optim::one_cycle_rate(cycle, 10));
+  BOOST_TEST(ag::optim::one_cycle_rate(cycle, 1000) == ag::optim::one_cycle_rate(cycle, 10));
+}
+
+BOOST_AUTO_TEST_CASE(a_cycle_without_room_to_rise_starts_at_its_peak) {
+  // warm_up * total = 1: step 0 is the last one that rises.
+  BOOST_TEST(ag::optim::one_cycle_rate({.peak = 0.2, .total = 10, .warm_up = 0.1}, 0) == 0.2);
+  for (std::size_t total = 2; total < 40; ++total)
+    for (const double warm_up : {0.01, 0.1, 0.25, 0.5, 0.99})
+      for (std::size_t step = 0; step < total; ++step) {
+        const double rate = ag::optim::one_cycle_rate({.peak = 0.2, .total = total, .warm_up = warm_up}, step);
+        BOOST_TEST((rate >= 0 && rate <= 0.2));
+      }
+}
+
+BOOST_AUTO_TEST_CASE(the_optimizer_shares_ownership_of_its_parameters) {
+  std::optional<Pair> pair(std::in_place);
+  const auto first = pair->first.shared();
+  Sgd sgd(pair->parameters(), {.lr = 0.1, .momentum = 0.9});
+  backward(*pair, 0);
+  Pair moved = std::move(*pair);
+  pair.reset();
+  sgd.step();
+  BOOST_TEST(deviation(moved.first.value(), peer::sgd_first - 0.1 * peer::sgd_gradients_0[0]) <= 1e-15);
+
+  Sgd other = std::move(sgd);
+  other.step();
+  BOOST_TEST(deviation(moved.first.value(), peer::sgd_first - 0.29 * peer::sgd_gradients_0[0]) <= 1e-15);
+  std::optional<Pair>(std::move(moved)).reset();
+  other.step();  // nobody else holds them now
+  BOOST_TEST(first->version == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(a_replay_keeps_what_it_needs_of_a_destroyed_optimizer) {
+  Pair eager, captured;
+  Sgd sgd(eager.parameters(), {.lr = 0.1, .momentum = 0.9, .dampening = 0.3});
+  for (int k = 0; k < 3; ++k) {
+    sgd.zero_grad();
+    backward(eager, 0);
+    sgd.clip_grad_norm(1.5);
+    sgd.step();
+  }
+  ag::Tape<double> tape;
+  auto other = std::make_unique<Sgd>(captured.parameters(), SgdOptions{.lr = 0.1, .momentum = 0.9, .dampening = 0.3});
+  auto replay = tape.capture([&] {
+    other->zero_grad();
+    captured(tape.constant(peer::sgd_gradients_0[0]), tape.constant(peer::sgd_gradients_1[0])).backward();
+    other->clip_grad_norm(1.5);
+    other->step();
+  });
+  other.reset();
+  replay.run();
+  replay.run();
+  BOOST_TEST(deviation(captured.column(), eager.column()) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(the_velocity_follows_its_parameter_to_another_device) {
+  OtherDevice backend;
+  const ag::Device other(backend);
+  const peer::SgdCase& c = peer::sgd_cases[2];  // momentum with dampening
+  Pair pair;
+  Sgd sgd(pair.parameters(), {.lr = c.lr, .momentum = c.momentum, .dampening = c.dampening});
+  for (std::size_t step = 0; step < peer::sgd_gradients_0.size(); ++step) {
+    if (step == 1) pair.to(other);
+    if (step == 3) pair.to(ag::Device::cpu());
+    sgd.zero_grad();
+    ag::Tape<double> tape(pair.device());
+    pair(tape.constant(peer::sgd_gradients_0[step]), tape.constant(peer::sgd_gradients_1[step])).backward();
+    sgd.clip_grad_norm(100);
+    sgd.step();
+    BOOST_TEST(deviation(pair.column(), c.weights.col(step)) <= 1e-14);
+  }
+  pair.second.to(other);
+  refused<ag::DeviceError>([&] { sgd.clip_grad_norm(1); },
+                           "clip_grad_norm: first is on cpu, second on other; move the model to one device with "
+                           "to(device)");
+  pair.second.to(ag::Device::cpu());
+}
+
+BOOST_AUTO_TEST_CASE(options_out_of_range_are_refused_in_words) {
+  Pair pair;
+  const auto with = [&pair](SgdOptions options) { return [&pair, options] { Sgd sgd(pair.parameters(), options); }; };
+  using ag::OptionError;
+  refused<OptionError>(with({.lr = -0.1}), "Sgd: lr is -0.1; it must be a number that is not negative");
+  refused<OptionError>(with({.lr = infinite}), "Sgd: lr is inf; it must be a number that is not negative");
+  refused<OptionError>(with({.lr = not_a_number}), "Sgd: lr is nan; it must be a number that is not negative");
+  refused<OptionError>(with({.momentum = 1}), "Sgd: momentum is 1; it must be at least 0 and below 1");
+  refused<OptionError>(with({.momentum = -0.5}), "Sgd: momentum is -0.5; it must be at least 0 and below 1");
+  refused<OptionError>(with({.momentum = 0.9, .dampening = not_a_number}),
+                       "Sgd: dampening is nan; it must be a number");
+  refused<OptionError>(with({.weight_decay = -1}), "Sgd: weight_decay is -1; it must be a number that is not negative");
+  const char* nesterov = "Sgd: nesterov needs a momentum above 0 and no dampening";
+  refused<OptionError>(with({.nesterov = true}), nesterov);
+  refused<OptionError>(with({.momentum = 0.9, .dampening = 0.1, .nesterov = true}), nesterov);
+
+  Sgd sgd(pair.parameters());
+  refused<OptionError>([&] { sgd.set_lr(-1); }, "Sgd: lr is -1; it must be a number that is not negative");
+  refused<OptionError>([&] { sgd.set_lr(1, 1); }, "Sgd: there is no group 1; there are 1");
+  refused<OptionError>([&] { sgd.lr(2); }, "Sgd: there is no group 2; there are 1");
+  refused<OptionError>([&] { sgd.clip_grad_norm(0); }, "clip_grad_norm: the limit is 0; it must be positive");
+  refused<OptionError>([&] { sgd.clip_grad_value(not_a_number); },
+                       "clip_grad_value: the limit is nan; it must be positive");
+  Sgd other = std::move(sgd);
+  refused<ag::StateError>([&] { sgd.step(); }, "Sgd: it was moved from; use the one it was moved to");
+
+  refused<OptionError>([] { ag::optim::step_rate(1, 0, 0); }, "step_rate: every is 0; it must be positive");
+  refused<OptionError>([] { ag::optim::cosine_rate(1, 0, 0); }, "cosine_rate: total is 0; it must be positive");
+  refused<OptionError>([] { ag::optim::one_cycle_rate({.peak = 1, .total = 1}, 0); },
+                       "one_cycle_rate: total 1, warm_up 0.3, divisors 25 and 10000; total must be above 1, warm_up "
+                       "between 0 and 1, the divisors positive");
+}
+
+BOOST_AUTO_TEST_CASE(missing_and_repeated_parameters_are_refused_in_words) {
+  Forgetful forgetful;
+  using ag::OptionError;
+  const char* none = "Sgd: there are no parameters; does ARMAGRAD_MODULE name the model's members?";
+  refused<OptionError>([&] { Sgd sgd(forgetful.parameters()); }, none);
+  Pair pair;
+  refused<OptionError>([&] { Sgd sgd(std::vector<Sgd::Group>{{pair.parameters(), {}}, {{}, {}}}); }, none);
+  refused<OptionError>([] { Sgd sgd(std::vector<Sgd::Group>{}); }, "Sgd: there are no groups of parameters");
+  refused<OptionError>(
+      [&] {
+        Sgd sgd(std::vector<Sgd::Group>{{pair.parameters(), {}}, {{pair.second.shared()}, {}}});
+      },
+      "Sgd: second is given twice; each parameter belongs to one group");
+}
+
+BOOST_AUTO_TEST_CASE(a_step_between_forward_and_backward_is_noticed) {
+  Pair pair;
+  Sgd sgd(pair.parameters(), {.lr = 0.1});
+  backward(pair, 0);
+  ag::Tape<double> tape;
+  const auto loss = dot(tape.constant(peer::sgd_gradients_0[0]), pair.first);
+  sgd.step();
+  refused<ag::StateError>([&] { loss.backward(); },
+                          "backward: first (2x3) was changed after the forward pass read it; call backward before the "
+                          "optimizer's step, or record the forward pass again");
+}

@@ -361,6 +361,8 @@ eT* Graph<eT>::gradient_destination(Node<eT>& n, eT& beta) {
       storage.gradient = static_cast<eT*>(backend().allocate(n.shape.size() * sizeof(eT)));
     beta = storage.has_gradient ? eT(1) : eT(0);
     storage.has_gradient = true;
+    // A replay writes the gradient again, whatever zero_grad was called outside of it.
+    if (auto* list = capturing<eT>) list->after.push_back([s = &storage] { s->has_gradient = true; });
     return storage.gradient;
   }
   beta = n.gradient != nullptr ? eT(1) : eT(0);

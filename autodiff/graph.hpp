@@ -97,7 +97,7 @@ class Graph {
     return n.operand_count <= 3 ? n.operands[k] : long_operands_[n.operands[0] + k];
   }
   View<const eT> value(std::uint32_t i);  // computes a pending node
-  Eval<eT>::Factor factor(std::uint32_t i);
+  typename Eval<eT>::Factor factor(std::uint32_t i);
   arma::Mat<eT> download(const eT* data, Shape shape) const;
 
   // Backward.
@@ -117,10 +117,9 @@ class Graph {
     calls_.push_back(module);
     module_path_ = path;
   }
-  void leave_call() {
-    if (call_log_ != nullptr)
-      call_log_->push_back({calls_.back(), calls_.size(), size_ == 0 ? Shape{} : node(size_ - 1).shape});
-    calls_.pop_back();
+  void leave_call() { calls_.pop_back(); }
+  void log_result(Shape result) {
+    if (call_log_ != nullptr) call_log_->push_back({calls_.back(), result});
   }
   void log_calls(std::vector<CallRecord>* log) { call_log_ = log; }
   std::string module_path() const { return calls_.empty() ? "" : module_path_(calls_.data(), calls_.size()); }

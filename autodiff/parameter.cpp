@@ -47,8 +47,13 @@ Parameter<eT>::Parameter(const Parameter& other) : Parameter(other.value()) {
 
 template <class eT>
 Parameter<eT>& Parameter<eT>::operator=(const Parameter& other) {
-  if (this != &other) *this = Parameter(other);
-  return *this;
+  if (this == &other) return *this;
+  if (storage_ != nullptr && storage_->shape == other.storage().shape) {
+    set_value(other.value());  // in place: optimizers go on with this parameter
+    set_trainable(other.trainable());
+    return *this;
+  }
+  return *this = Parameter(other);
 }
 
 template <class eT>

@@ -16,7 +16,6 @@ namespace detail {
 /// One call of a module, in the order in which the calls ended.
 struct CallRecord {
   const void* module;
-  std::size_t depth;
   Shape output;
 };
 }  // namespace detail

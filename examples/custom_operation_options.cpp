@@ -33,8 +33,10 @@ struct RunningSum {  // y(i, j) = x(0, j) + ... + x(i, j), or from the last row 
   }
   static void samples(ag::Samples& s) {
     const auto f = [](const auto& in) { return ag::apply<RunningSum>({false}, in[0]); };
-    s.add({s.uniform(4, 3)}, f, [](const std::vector<arma::mat>& in) -> arma::mat { return cumsum(in[0]); });
-    s.add({s.uniform(1, 1)}, f, [](const std::vector<arma::mat>& in) -> arma::mat { return in[0]; });
+    const auto up = [](const auto& in) { return ag::apply<RunningSum>({true}, in[0]); };
+    const arma::mat triangle = arma::trimatl(arma::ones(4, 4));
+    s.add({s.uniform(4, 3)}, f, [=](const std::vector<arma::mat>& in) -> arma::mat { return triangle * in[0]; });
+    s.add({s.uniform(4, 3)}, up, [=](const std::vector<arma::mat>& in) -> arma::mat { return triangle.t() * in[0]; });
     s.fails({arma::mat(0, 2)}, f, "running_sum: x is 0x2: there is nothing to sum");
   }
 };

@@ -172,6 +172,10 @@ template <class eT>
 Call<eT>::~Call() {
   graph_.leave_call();
 }
+template <class eT>
+void Call<eT>::returned(Shape result) {
+  graph_.log_result(result);
+}
 template class Call<float>;
 template class Call<double>;
 

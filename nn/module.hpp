@@ -112,6 +112,7 @@ class Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
   ~Call();
+  void returned(Shape result);
 
  private:
   armagrad::detail::Graph<eT>& graph_;
@@ -134,8 +135,10 @@ concept Nullable = requires(T& t) {
 /// Calls module.forward(first, others...), with `first` a Var, and notes the module's name for error messages.
 template <class M, class eT, class... Inputs>
 auto call(M& module, Var<eT> first, Inputs&&... others) {
-  const detail::Call<eT> scope(module, first);
-  return module.forward(first, std::forward<Inputs>(others)...);
+  detail::Call<eT> scope(module, first);
+  auto result = module.forward(first, std::forward<Inputs>(others)...);
+  if constexpr (armagrad::detail::is_var<decltype(result)>) scope.returned(result.shape());
+  return result;
 }
 
 template <class T>

@@ -19,7 +19,8 @@ double anneal(double from, double to, double share) {
 
 double step_rate(double lr, std::size_t step, std::size_t every, double factor) {
   if (every == 0) throw OptionError("step_rate: every is 0; it must be positive");
-  return lr * std::pow(factor, static_cast<double>(step / every));
+  const std::size_t drops = step / every;
+  return lr * std::pow(factor, static_cast<double>(drops));
 }
 
 double cosine_rate(double lr, std::size_t step, std::size_t total, double last) {

@@ -244,7 +244,8 @@ void report_model(Report& report, int number, const Entry& e, const std::vector<
               .note = "another machine"});
   report.row({.id = id("epochs"),
               .label = fmt::format("model {}, epochs", number),
-              .here = mean_of(runs, [](const Run& r) { return static_cast<double>(r.epochs); })});
+              .here = mean_of(runs, [](const Run& r) { return static_cast<double>(r.epochs); }),
+              .decimals = 0});
 
   const Run& first = runs.front();
   std::vector<Column> columns{{"", ""}};
@@ -256,7 +257,7 @@ void report_model(Report& report, int number, const Entry& e, const std::vector<
     here.push_back(
         at == first.logged_epochs.end()
             ? "stopped"
-            : fmt::format("{:.6g}", first.logged_losses[static_cast<std::size_t>(at - first.logged_epochs.begin())]));
+            : fmt::format("{:.5g}", first.logged_losses[static_cast<std::size_t>(at - first.logged_epochs.begin())]));
   }
   report.table({"The loss at the published epochs", columns, {published, here}});
   report.series({id("loss"), first.logged_epochs, first.logged_losses, e.published.epochs, e.published.losses});

@@ -60,4 +60,7 @@ struct kernels {
       gather, scatter, dropout, sgd, clip;
 };
 
+extern template struct kernels<float>;
+extern template struct kernels<double>;
+
 }  // namespace armagrad::detail

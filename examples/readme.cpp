@@ -1,6 +1,6 @@
-#include <armagrad/armagrad.hpp>
-
 #include <iostream>
+
+#include <armagrad/armagrad.hpp>
 
 namespace ag = armagrad;
 

@@ -79,4 +79,24 @@ GradcheckResult gradcheck(const CheckedFunction& f, const std::vector<arma::mat>
 /// The same for the gradient of a fixed pseudo-random combination of f's gradients: f's second derivatives.
 GradcheckResult gradgradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions = {});
 
+namespace detail {
+template <std::size_t n, class F>
+CheckedFunction checked_function(F f) {
+  return [f](const std::vector<Var<double>>& in) {
+    return [&]<std::size_t... k>(std::index_sequence<k...>) { return f(in[k]...); }
+    (std::make_index_sequence<n>());
+  };
+}
+}  // namespace detail
+
+/// The same for a function of as many Vars as there are matrices, as value_and_grad takes it.
+template <class F, class X, class... Xs>
+requires detail::DenseExpression<X> GradcheckResult gradcheck(F f, const X& x, const Xs&... xs) {
+  return gradcheck(detail::checked_function<1 + sizeof...(Xs)>(f), std::vector<arma::mat>{x, xs...});
+}
+template <class F, class X, class... Xs>
+requires detail::DenseExpression<X> GradcheckResult gradgradcheck(F f, const X& x, const Xs&... xs) {
+  return gradgradcheck(detail::checked_function<1 + sizeof...(Xs)>(f), std::vector<arma::mat>{x, xs...});
+}
+
 }  // namespace armagrad

@@ -1,5 +1,5 @@
 // How to write an operation. One struct holds all of it: name, shape rule, evaluation, derivative, samples to test it
-// with. docs/add-an-operation.md walks through one; `struct Matmul` in ops/products.cpp is a good one to read.
+// with. docs/add-an-operation.md walks through one; `struct Matmul` in ops/arithmetic.cpp is a good one to read.
 //
 //   struct Softsign {                                                 // y = x / (1 + |x|)
 //     static constexpr auto name = "softsign";
@@ -10,7 +10,8 @@
 //     template <class eT> static void vjp(Rule<eT>& r) {
 //       r.accumulate(0, r.grad() / square(1 + abs(r.operand(0))));
 //     }
-//     static void samples(Samples& s) { s.add({{2, 3}}, [](auto x) { return softsign(x); }, reference); }
+//     static void samples(Samples& s) { s.add({s.uniform(2, 3)}, [](const auto& in) { return softsign(in[0]); },
+//     reference); }
 //   };
 //   template <class eT> Var<eT> softsign(Var<eT> x) { return apply<Softsign>(x); }
 #pragma once

@@ -66,7 +66,9 @@ Var<eT> as_var(Var<eT> like, const T& x) {
       fits<T, eT>(),
       "an operand beside a Var must be a Var, a Parameter or a dense Armadillo expression of the same element "
       "type (float or double), or a real number; complex, cube, field, sparse, bool and char operands do not fit");
-  if constexpr (is_var<T>)
+  if constexpr (!fits<T, eT>())
+    return like;  // one message is enough
+  else if constexpr (is_var<T>)
     return x;
   else if constexpr (is_parameter<T>)
     return parameter_like(like, x);

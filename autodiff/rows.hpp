@@ -77,8 +77,9 @@ Elementwise<eT> select(Elementwise<eT> mask, Elementwise<eT> a, Elementwise<eT> 
   return {add(keep_if(a.v, mask.v), keep_unless(b.v, mask.v))};
 }
 template <class eT>
-Elementwise<eT> select(Elementwise<eT> mask, Elementwise<eT> a, double) {  // the row's text says 0
-  return {keep_if(a.v, mask.v)};
+Elementwise<eT> select(Elementwise<eT> mask, Elementwise<eT> a, double b) {
+  const Elementwise<eT> kept{keep_if(a.v, mask.v)};
+  return b == 0 ? kept : kept + b * (mask == 0.0);
 }
 
 /// out = alpha * f(k-th elements...) + beta * out over whole matrices of one shape.

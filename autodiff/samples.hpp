@@ -122,8 +122,8 @@ OperationCheck check_operation(std::uint64_t seed = 20240229) {
 
 }  // namespace armagrad
 
-/// Ends each file of operations and names them all; autodiff/operations.cpp calls every list by name, so that a list
-/// or an operation that was forgotten does not link.
+/// Ends each file of operations and names them all. autodiff/operations.cpp calls every list by name, so that a file
+/// without its list does not link; an operation left out of its file's list would not be tested.
 #define ARMAGRAD_LIST_OPERATIONS(file, ...)                          \
   namespace armagrad::detail {                                       \
   template <class... Ops>                                            \

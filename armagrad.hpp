@@ -1,7 +1,7 @@
-// armagrad: automatic differentiation for Armadillo. This header brings in everything a program needs
-// except the data sets (<armagrad/datasets/...>), which a program names one by one.
+// armagrad: automatic differentiation for Armadillo. This header brings in every room that programs use.
 #pragma once
 
 #include <armagrad/autodiff/autodiff.hpp>
+#include <armagrad/datasets/datasets.hpp>
 #include <armagrad/nn/nn.hpp>
 #include <armagrad/optim/optim.hpp>

@@ -33,7 +33,9 @@ arma::mat weights(Shape s) {
   return w;
 }
 
-Var<double> scalar(Tape<double>& tape, Var<double> y) { return dot(y, tape.constant(weights(y.shape()))); }
+Var<double> scalar(Tape<double>& tape, Var<double> y) {
+  return y.shape().is_scalar() ? y : dot(y, tape.constant(weights(y.shape())));
+}
 
 struct Estimate {
   double value;
@@ -72,6 +74,13 @@ GradcheckResult check(const std::function<Var<double>(Tape<double>&, const std::
   };
   const std::vector<Var<double>> vars = variables(inputs);
   const Var<double> y = value(tape, vars);
+  if (const double at = y.item(); !std::isfinite(at)) {
+    GradcheckResult result;
+    result.ok = false;
+    result.worst = at;
+    result.log = fmt::format("the function is {} at the inputs\n", at);
+    return result;
+  }
   if (y.requires_grad()) y.backward();
   std::vector<arma::mat> analytic;
   double scale = 1;

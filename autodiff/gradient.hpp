@@ -26,6 +26,9 @@ template <class F, class X, class... Xs>
 requires detail::DenseExpression<X>
 auto value_and_grad(F&& f, const X& x, const Xs&... xs) {
   using eT = typename X::elem_type;
+  static_assert(
+      std::is_same_v<eT, float> || std::is_same_v<eT, double>,
+      "the inputs must be matrices of float or double; convert others with arma::conv_to<arma::mat>::from(A)");
   static_assert((std::is_same_v<typename Xs::elem_type, eT> && ...), "all inputs must have one element type");
   Tape<eT> tape;
   const std::tuple vars{tape.variable(arma::Mat<eT>(x)), tape.variable(arma::Mat<eT>(xs))...};
@@ -74,29 +77,9 @@ struct GradcheckOptions {
 using CheckedFunction = std::function<Var<double>(const std::vector<Var<double>>&)>;
 
 /// Compares the gradient of f at `inputs` with finite differences in double, extrapolated (Ridders 1982). A result that
-/// is not 1x1 is weighted with fixed pseudo-random numbers and summed.
+/// is not 1x1 is weighted with fixed pseudo-random numbers and summed. A function that is not finite there fails.
 GradcheckResult gradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions = {});
 /// The same for the gradient of a fixed pseudo-random combination of f's gradients: f's second derivatives.
 GradcheckResult gradgradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions = {});
-
-namespace detail {
-template <std::size_t n, class F>
-CheckedFunction checked_function(F f) {
-  return [f](const std::vector<Var<double>>& in) {
-    return [&]<std::size_t... k>(std::index_sequence<k...>) { return f(in[k]...); }
-    (std::make_index_sequence<n>());
-  };
-}
-}  // namespace detail
-
-/// The same for a function of as many Vars as there are matrices, as value_and_grad takes it.
-template <class F, class X, class... Xs>
-requires detail::DenseExpression<X> GradcheckResult gradcheck(F f, const X& x, const Xs&... xs) {
-  return gradcheck(detail::checked_function<1 + sizeof...(Xs)>(f), std::vector<arma::mat>{x, xs...});
-}
-template <class F, class X, class... Xs>
-requires detail::DenseExpression<X> GradcheckResult gradgradcheck(F f, const X& x, const Xs&... xs) {
-  return gradgradcheck(detail::checked_function<1 + sizeof...(Xs)>(f), std::vector<arma::mat>{x, xs...});
-}
 
 }  // namespace armagrad

@@ -56,9 +56,9 @@ Graph<eT>::~Graph() {
 }
 
 template <class eT>
-void Graph<eT>::rewind() {
+void Graph<eT>::rewind() noexcept {
   size_ = 0;
-  replays_ = 0;
+  captured_ = false;
   ++state_->serial;
   ++state_->recording;
   arena_.rewind();
@@ -67,6 +67,7 @@ void Graph<eT>::rewind() {
   kept_.clear();
   retained_.clear();
   labels_.clear();
+  parameter_leaves_.clear();
 }
 
 template <class eT>
@@ -86,6 +87,20 @@ Node<eT>& Graph<eT>::append() {
   n.result = 0;
   n.flags = 0;
   return n;
+}
+
+template <class eT>
+void Graph<eT>::fail_other_tape() {
+  throw StateError(
+      "capture: the step computes on another tape, which a replay could not repeat; do that outside of it");
+}
+
+template <class eT>
+const std::uint64_t* Graph<eT>::replays() {
+  static constexpr std::uint64_t none = 0;
+  if (capturing<eT> == nullptr) return &none;
+  keep_alive(capturing<eT>->runs);
+  return capturing<eT>->runs.get();
 }
 
 template <class eT>
@@ -144,6 +159,7 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
   Operands in(op.name, op.operand_names, shapes, count, attributes, this,
               [](const void* graph) { return static_cast<const Graph*>(graph)->module_path(); });
   const Shape shape = op.shape(in);
+  if (shape.size() >> 58 != 0) in.fail("the result, " + to_string(shape) + ", has more elements than memory can hold");
 
   const std::uint32_t index = size_;
   Node<eT>& n = append();
@@ -208,12 +224,21 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
   if (!(storage->device == device_))
     throw DeviceError(fmt::format("{} is on {}, the tape on {}; move it with `to(device)` before", storage->name,
                                   storage->device.name(), device_.name()));
+  const bool needs_gradient = storage->trainable && gradients_enabled_;
+  // One leaf for all uses, so that a gradient by the parameter, also a differentiable one, has one place to be.
+  for (const std::uint32_t i : parameter_leaves_) {
+    const Node<eT>& n = node(i);
+    if (n.attributes == storage.get() && n.version == storage->version && n.value == storage->value &&
+        ((n.flags & Node<eT>::needs_gradient) != 0) == needs_gradient)
+      return i;
+  }
   keep_alive(storage);
   const std::uint32_t index = aliasing_leaf(parameter_leaf<eT>, storage->shape, storage->value);
   Node<eT>& n = node(index);
   n.attributes = storage.get();
   n.version = storage->version;
-  if (storage->trainable && gradients_enabled_) n.flags |= Node<eT>::needs_gradient;
+  if (needs_gradient) n.flags |= Node<eT>::needs_gradient;
+  parameter_leaves_.push_back(index);
   return index;
 }
 
@@ -233,9 +258,9 @@ void Graph<eT>::compute(std::uint32_t i) {
   i -= node(i).result;
   Node<eT>& n = node(i);
   const bool pending = i >= first_pending_;
-  if (pending && n.op->in_place && n.operands[0] >= first_pending_) {
-    value(n.operands[0]);
-    Node<eT>& o = node(n.operands[0]);
+  if (const std::uint32_t first = operand(n, 0); pending && n.op->in_place && first >= first_pending_) {
+    value(first);
+    Node<eT>& o = node(first);
     if (o.flags & Node<eT>::owns_value && o.version == 1 && o.shape == n.shape) {
       n.value = o.value;
       n.flags |= Node<eT>::owns_value;
@@ -359,10 +384,16 @@ eT* Graph<eT>::gradient_destination(Node<eT>& n, eT& beta) {
     auto& storage = *static_cast<ParameterStorage<eT>*>(const_cast<void*>(n.attributes));
     if (storage.gradient == nullptr)
       storage.gradient = static_cast<eT*>(backend().allocate(n.shape.size() * sizeof(eT)));
+    auto* list = capturing<eT>;
+    if (list != nullptr && list->written.insert(&storage).second && storage.has_gradient)
+      throw StateError(
+          fmt::format("capture: {} holds a gradient from before the step, and a replay could not know whether "
+                      "to add to it; call zero_grad within the step, before backward",
+                      storage.name));
     beta = storage.has_gradient ? eT(1) : eT(0);
     storage.has_gradient = true;
     // A replay writes the gradient again, whatever zero_grad was called outside of it.
-    if (auto* list = capturing<eT>) list->after.push_back([s = &storage] { s->has_gradient = true; });
+    if (list != nullptr) list->after.push_back([s = &storage] { s->has_gradient = true; });
     return storage.gradient;
   }
   beta = n.gradient != nullptr ? eT(1) : eT(0);
@@ -390,7 +421,7 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, wanted, "backward");
   for (const std::uint32_t r : retained_) {
-    if (node(r).gradient != nullptr) drop_buffer(node(r).gradient, node(r).shape);
+    if (node(r).gradient != nullptr && !captured_) drop_buffer(node(r).gradient, node(r).shape);
     node(r).gradient = nullptr;
   }
   for (const std::uint32_t w : wanted)
@@ -412,8 +443,10 @@ std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<co
   using N = Node<eT>;
   check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, xs, "grad");
+  const std::uint32_t seed = constant(node(root).shape, eT(1));
   gradient_of_.assign(root + 1, 0);
-  gradient_of_[root] = constant(node(root).shape, eT(1)) + 1;
+  gradient_of_[root] = seed + 1;
+  std::vector<std::uint32_t> out;
   try {
     for (std::uint32_t i = root + 1; i-- > 0;) {
       const N& n = node(i);
@@ -422,14 +455,13 @@ std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<co
       for (std::uint8_t k = 0; k < n.op->results; ++k) has |= i + k <= root && gradient_of_[i + k] != 0;
       if (has) run_rule(i);
     }
+    for (const std::uint32_t x : xs) {
+      const bool reached_x = x <= root && gradient_of_[x] != 0;
+      out.push_back(reached_x ? gradient_of_[x] - 1 : constant(node(x).shape, eT(0)));
+    }
   } catch (...) {
     gradient_of_.clear();
     throw;
-  }
-  std::vector<std::uint32_t> out;
-  for (const std::uint32_t x : xs) {
-    const bool reached_x = x <= root && gradient_of_[x] != 0;
-    out.push_back(reached_x ? gradient_of_[x] - 1 : constant(node(x).shape, eT(0)));
   }
   gradient_of_.clear();
   return out;
@@ -480,7 +512,7 @@ void Graph<eT>::run_rule(std::uint32_t i) {
   contributions_.clear();
   try {
     mode_ = first_order ? Mode::first_order : Mode::differentiable;
-    gradients_enabled_ = !first_order;
+    gradients_enabled_ = !first_order && gradients_before;
     Rule<eT> rule(*this, i);
     n.op->vjp(rule);
     mode_ = Mode::eager;
@@ -551,8 +583,17 @@ std::uint32_t Graph<eT>::rule_gradient(std::uint32_t i, std::size_t k) {
 template <class eT>
 void Graph<eT>::accumulate(std::uint32_t operand, Var<eT> contribution) {
   if (!wants_gradient(operand)) return;
-  const Shape shape = node(operand).shape;
-  if (!(contribution.shape() == shape)) contribution = sum_to(contribution, shape);
+  if (&contribution.graph() != this)
+    throw StateError(fmt::format("the rule of {}: a contribution belongs to another tape", node(rule_node_).op->name));
+  const Shape shape = node(operand).shape, given = contribution.shape();
+  if (!(given == shape)) {
+    if ((shape.rows != 1 && shape.rows != given.rows) || (shape.cols != 1 && shape.cols != given.cols))
+      throw ShapeError(
+          fmt::format("the rule of {}: a contribution is {}, its operand {}; they must be equal, or the "
+                      "operand's dimension 1",
+                      node(rule_node_).op->name, to_string(given), to_string(shape)));
+    contribution = sum_to(contribution, shape);
+  }
   contributions_.push_back({operand, contribution.index()});
 }
 
@@ -605,6 +646,14 @@ void Graph<eT>::consumed(std::uint32_t i) {
 }
 
 template <class eT>
+static void forget_gradient(Node<eT>& n) {
+  if (n.op == &parameter_leaf<eT>)
+    static_cast<ParameterStorage<eT>*>(const_cast<void*>(n.attributes))->has_gradient = false;
+  else
+    n.gradient = nullptr;
+}
+
+template <class eT>
 void Graph<eT>::contribute(std::uint32_t operand, std::uint32_t contribution) {
   using N = Node<eT>;
   N& to = node(operand);
@@ -622,11 +671,16 @@ void Graph<eT>::contribute(std::uint32_t operand, std::uint32_t contribution) {
   }
   eT beta;
   eT* destination = gradient_destination(to, beta);
-  if (last_use && from.value == nullptr && from.result == 0 && from.op->results == 1 &&
-      (from.op->accumulates || beta == eT(0)))
-    evaluate(contribution, destination, beta);
-  else
-    copy_into(value(contribution), destination, eT(1), beta);
+  try {
+    if (last_use && from.value == nullptr && from.result == 0 && from.op->results == 1 &&
+        (from.op->accumulates || beta == eT(0)))
+      evaluate(contribution, destination, beta);
+    else
+      copy_into(value(contribution), destination, eT(1), beta);
+  } catch (...) {  // what was never written is no gradient
+    if (beta == eT(0)) forget_gradient(to);
+    throw;
+  }
   consumed(contribution);
 }
 

@@ -84,7 +84,7 @@ class Graph {
   std::uint32_t leaf(const OperationInfo<eT>& op, Shape shape, bool needs_gradient);
   std::uint32_t aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value);
   std::uint32_t parameter(const std::shared_ptr<ParameterStorage<eT>>& storage);
-  void rewind();
+  void rewind() noexcept;
   void set_gradients_enabled(bool enabled) { gradients_enabled_ = enabled; }
   bool gradients_enabled() const { return gradients_enabled_; }
 
@@ -126,7 +126,11 @@ class Graph {
 
   Device device() const { return device_; }
   Backend& backend() const { return device_.backend(); }
-  void run(const Command<eT>& c) { detail::run(backend(), c); }
+  void run(const Command<eT>& c) {
+    if (captured_graph != nullptr && captured_graph != this) [[unlikely]]
+      fail_other_tape();
+    detail::run(backend(), c);
+  }
   Arena& arena() { return arena_; }
   TapeState<eT>* state() const { return state_; }
   const void* keep_attributes(const void* bytes, std::size_t count);
@@ -136,8 +140,17 @@ class Graph {
   std::uint32_t add_labels(const arma::Row<std::size_t>& y);
   LabelSlot& labels(std::uint32_t slot) { return labels_[slot]; }
   std::vector<std::uint32_t>& index_buffer() { return index_buffer_; }
-  /// How often the recording has been replayed; at one address for the graph's life.
-  std::uint64_t* replays() { return &replays_; }
+  /// Counts the replays of the capture under way; outside of one it stays 0.
+  const std::uint64_t* replays();
+  /// Computes a node's value again where it stands, if anybody has asked for it.
+  void refresh(std::uint32_t i) {
+    if (node(i).value != nullptr) evaluate(i, node(i).value, eT(0));
+  }
+  /// From now on buffers that are given back may still be used by a replay.
+  void note_capture() {
+    captured_ = true;
+    arena_.forget_given_back();
+  }
   bool first_order() const { return mode_ == Mode::first_order; }
 
  private:
@@ -148,6 +161,7 @@ class Graph {
   };
   static constexpr std::uint32_t chunk_size = 1024;
 
+  [[noreturn]] static void fail_other_tape();
   Node<eT>& append();
   void pop_to(std::uint32_t size);
   void evaluate(std::uint32_t i, eT* destination, eT beta);
@@ -175,7 +189,7 @@ class Graph {
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
   std::uint32_t size_ = 0;
   bool gradients_enabled_ = true;
-  std::uint64_t replays_ = 0;
+  bool captured_ = false;
   Mode mode_ = Mode::eager;
 
   std::vector<std::uint32_t> long_operands_;
@@ -184,6 +198,7 @@ class Graph {
   std::vector<std::shared_ptr<const void>> kept_;
   std::vector<std::uint32_t> retained_;
   std::vector<LabelSlot> labels_;
+  std::vector<std::uint32_t> parameter_leaves_;
   std::vector<std::uint32_t> index_buffer_;
   std::vector<const void*> calls_;
   ModulePath module_path_ = nullptr;

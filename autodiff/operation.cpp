@@ -94,6 +94,12 @@ const void* Eval<eT>::raw_attributes() const {
   return graph_.node(node_).attributes;
 }
 template <class eT>
+void Eval<eT>::require_operands(std::size_t count) const {
+  if (size() != count)
+    throw StateError(fmt::format("{}: its host function takes {} operands, but it was applied to {}",
+                                 graph_.node(node_).op->name, count, size()));
+}
+template <class eT>
 bool Eval<eT>::for_gradient() const {
   return (graph_.node(node_).flags & detail::Node<eT>::needs_gradient) != 0;
 }

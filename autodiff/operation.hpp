@@ -129,6 +129,7 @@ class Eval {
 
  private:
   const void* raw_attributes() const;
+  void require_operands(std::size_t count) const;  // StateError unless the operation has as many
   detail::Graph<eT>& graph_;
   std::uint32_t node_;
   View<eT> out_;
@@ -215,6 +216,8 @@ constexpr OperationInfo<eT> make_info() {
   if constexpr (requires(const Operands& in) { Op::alias(in); }) info.alias = &Op::alias;
   if constexpr (has_attributes<Op>) {
     static_assert(std::is_trivially_copyable_v<typename Op::Attributes>, "attributes are copied as bytes");
+    static_assert(sizeof(typename Op::Attributes) <= 4096 && alignof(typename Op::Attributes) <= 16,
+                  "attributes are small; keep a large object elsewhere and a pointer to it here");
     info.attribute_bytes = sizeof(typename Op::Attributes);
   }
   info.results = 1;
@@ -290,6 +293,8 @@ template <class eT>
 template <class F>
 void Eval<eT>::host(F) const {
   using Call = detail::HostCall<eT, F>;
+  static_assert(Call::operands <= 4, "a host function takes at most four operands");
+  require_operands(Call::operands);
   Command<eT> c;
   c.kernel = &Call::kernel;
   c.out = out();

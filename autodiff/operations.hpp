@@ -65,7 +65,8 @@ Var<eT> as_var(Var<eT> like, const T& x) {
   static_assert(
       fits<T, eT>(),
       "an operand beside a Var must be a Var, a Parameter or a dense Armadillo expression of the same element "
-      "type (float or double), or a real number; complex, cube, field, sparse, bool and char operands do not fit");
+      "type (float or double), or a real number; complex, cube, field, sparse, bool and char operands do not fit, "
+      "and an integer matrix or one of the other float type is to be converted with arma::conv_to<arma::mat>::from(A)");
   if constexpr (!fits<T, eT>())
     return like;  // one message is enough
   else if constexpr (is_var<T>)

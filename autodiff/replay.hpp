@@ -14,7 +14,8 @@ struct CommandList;
 }
 
 /// A recorded step that runs again on the same buffers: no recording, no dispatch, no allocation; the results are
-/// those of the eager step bit for bit. Valid until the tape it was captured on is rewound, moved or destroyed.
+/// those of the eager step bit for bit (dropout draws another mask in each run: reproducible, but not the masks of an
+/// eager loop). Valid until the tape it was captured on is rewound, moved or destroyed.
 template <class eT>
 class Replay {
  public:

@@ -119,11 +119,11 @@ template std::ostream& operator<<(std::ostream&, Var<double>);
 template <class eT>
 Tape<eT>::Tape(Device device) : graph_(std::make_unique<detail::Graph<eT>>(device)) {}
 template <class eT>
-Tape<eT>::Tape(Tape&& other) : graph_(std::move(other.graph_)) {
+Tape<eT>::Tape(Tape&& other) noexcept : graph_(std::move(other.graph_)) {
   if (graph_ != nullptr) graph_->rewind();
 }
 template <class eT>
-Tape<eT>& Tape<eT>::operator=(Tape&& other) {
+Tape<eT>& Tape<eT>::operator=(Tape&& other) noexcept {
   graph_ = std::move(other.graph_);
   if (graph_ != nullptr) graph_->rewind();
   return *this;
@@ -202,23 +202,37 @@ Tape<eT>::NoGrad::~NoGrad() {
 
 template <class eT>
 Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
-  auto& g = graph();
-  if (detail::capturing<eT> != nullptr) throw StateError("capture: another capture is running in this thread");
+  detail::Graph<eT>* g = &graph();
+  detail::TapeState<eT>* state = g->state();  // outlives the tape, which the step might destroy
+  if (detail::captured_graph != nullptr) throw StateError("capture: another capture is running in this thread");
   auto list = std::make_unique<detail::CommandList<eT>>();
-  list->backend = &g.backend();
-  const std::uint32_t recording = g.state()->recording;
-  detail::capturing<eT> = list.get();
-  try {
+  list->backend = &g->backend();
+  const std::uint32_t recording = state->recording, first = g->size();
+  struct Capturing {
+    explicit Capturing(detail::CommandList<eT>* to, const void* of) {
+      detail::capturing<eT> = to;
+      detail::captured_graph = of;
+    }
+    Capturing(const Capturing&) = delete;
+    Capturing& operator=(const Capturing&) = delete;
+    ~Capturing() {
+      detail::capturing<eT> = nullptr;
+      detail::captured_graph = nullptr;
+    }
+  };
+  {
+    const Capturing guard(list.get(), g);
     step();
-  } catch (...) {
-    detail::capturing<eT> = nullptr;
-    throw;
   }
-  detail::capturing<eT> = nullptr;
-  if (g.state()->recording != recording)
-    throw StateError("capture: the step rewound the tape; the replay needs the recording, so rewind before capture");
-  g.arena().forget_given_back();
-  return Replay<eT>(g.state(), std::move(list));
+  if (state->recording != recording)
+    throw StateError(
+        "capture: the step rewound, moved or destroyed the tape; the replay needs the recording, so rewind "
+        "before capture");
+  // What is computed only when somebody reads it has given no command; who has read it is to see the new value.
+  for (std::uint32_t i = first; i < g->size(); ++i)
+    if (g->node(i).value == nullptr) list->after.push_back([g, i] { g->refresh(i); });
+  g->note_capture();
+  return Replay<eT>(state, std::move(list));
 }
 
 template <class eT>
@@ -277,6 +291,7 @@ Replay<eT>::~Replay() = default;
 
 template <class eT>
 void Replay<eT>::check() const {
+  if (list_ == nullptr) throw StateError("replay: it was moved from; use the one it was moved to");
   if (state_->graph == nullptr || state_->recording != recording_)
     throw StateError("replay: the tape it was captured on was rewound, moved or destroyed; capture the step again");
 }
@@ -284,6 +299,7 @@ void Replay<eT>::check() const {
 template <class eT>
 void Replay<eT>::set(Var<eT> leaf, const arma::Mat<eT>& value) {
   check();
+  if (leaf.graph().state() != state_) throw StateError("replay: this leaf belongs to another tape");
   auto& n = leaf.graph().node(leaf.index());
   if (n.op != &detail::constant_leaf<eT> && n.op != &detail::variable_leaf<eT>)
     throw StateError(
@@ -301,18 +317,21 @@ void Replay<eT>::set(const Labels<eT>& labels, const arma::Row<std::size_t>& y) 
   check();
   if (labels.state != state_ || labels.recording != recording_)
     throw StateError("replay: these labels belong to another recording");
-  const detail::LabelSlot& slot = state_->graph->labels(labels.slot);
+  detail::LabelSlot& slot = state_->graph->labels(labels.slot);
   if (y.n_elem != slot.count)
     throw ShapeError(fmt::format("replay: {} labels were captured, {} are given; capture again for another batch size",
                                  slot.count, y.n_elem));
   std::vector<std::uint32_t>& indices = state_->graph->index_buffer();
   indices.clear();
+  std::uint32_t largest = 0;
   for (arma::uword j = 0; j < y.n_elem; ++j) {
     if (y[j] >= slot.classes)
       throw ValueError(
           fmt::format("replay: label {} of column {} is not below the {} classes captured", y[j], j, slot.classes));
     indices.push_back(static_cast<std::uint32_t>(y[j]));
+    largest = std::max(largest, indices.back());
   }
+  slot.largest = largest;
   list_->backend->upload(const_cast<std::uint32_t*>(slot.indices), indices.data(),
                          indices.size() * sizeof(std::uint32_t));
 }
@@ -320,7 +339,8 @@ void Replay<eT>::set(const Labels<eT>& labels, const arma::Row<std::size_t>& y) 
 template <class eT>
 void Replay<eT>::run() {
   check();
-  ++*state_->graph->replays();
+  if (detail::captured_graph != nullptr) throw StateError("replay: it cannot run within a capture");
+  ++*list_->runs;
   for (const Command<eT>& c : list_->commands) list_->backend->run(c);
   for (const auto& f : list_->after) f();
 }

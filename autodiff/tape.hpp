@@ -35,8 +35,8 @@ class Tape {
  public:
   Tape() : Tape(Device::cpu()) {}
   explicit Tape(Device device);
-  Tape(Tape&& other);
-  Tape& operator=(Tape&& other);
+  Tape(Tape&& other) noexcept;
+  Tape& operator=(Tape&& other) noexcept;
   ~Tape();
 
   /// A leaf without gradient; copies `x`.
@@ -76,6 +76,7 @@ class Tape {
 
   /// Runs `step` once and remembers every command it gave to the device: forward, backward and update. Running the
   /// replay repeats them on the same buffers, without recording anything: copy new data in with `Replay::set`.
+  /// The step must be whole: zero_grad before backward, no other tape. Vars made before it must stay as they are.
   /// The recording must stay (no rewind) as long as the replay is used. A branch on a value is not seen: the replay
   /// always takes the way `step` took now.
   Replay<eT> capture(const std::function<void()>& step);

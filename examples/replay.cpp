@@ -3,8 +3,6 @@
 #include <optional>
 
 #include <armagrad/armagrad.hpp>
-#include <armagrad/datasets/digits.hpp>
-#include <armagrad/datasets/loader.hpp>
 
 namespace ag = armagrad;
 

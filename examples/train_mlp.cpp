@@ -2,10 +2,6 @@
 #include <cstdio>
 
 #include <armagrad/armagrad.hpp>
-#include <armagrad/datasets/digits.hpp>
-#include <armagrad/datasets/loader.hpp>
-#include <armagrad/datasets/scale.hpp>
-#include <armagrad/datasets/split.hpp>
 
 namespace ag = armagrad;
 

@@ -11,7 +11,8 @@ namespace armagrad::nn {
 template <class eT>
 double require_finite(eT loss, Module<eT>& model, std::size_t step) {
   if (std::isfinite(loss)) return static_cast<double>(loss);
-  std::string where = "every parameter is still finite, so look at the data and the loss function";
+  std::string where =
+      "every parameter is still finite, but they may be large; else look at the data and the loss function";
   const auto parameters = model.named_parameters();
   const auto first = [&parameters](auto is_finite) {
     return std::find_if(parameters.begin(), parameters.end(), [&](const auto& p) { return !is_finite(*p.parameter); });

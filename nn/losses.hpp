@@ -15,6 +15,19 @@ namespace detail {
 /// `total`, or its mean over the entries or columns of `batch`; ShapeError when there are none.
 template <class eT>
 Var<eT> reduce(const char* loss, Var<eT> total, Shape batch, Reduction reduction);
+
+template <class eT, class Target>
+decltype(auto) as_labels(const Target& labels) {
+  if constexpr (std::is_same_v<Target, arma::Row<std::size_t>> || std::is_same_v<Target, Labels<eT>>) {
+    return (labels);
+  } else {
+    static_assert(
+        arma::is_Row<Target>::value && std::is_integral_v<typename Target::elem_type>,
+        "labels are a row of class indices, one per column of the logits: arma::Row<std::size_t>, or a row of "
+        "another integer type");
+    return arma::conv_to<arma::Row<std::size_t>>::from(labels);
+  }
+}
 }  // namespace detail
 
 // All throw ShapeError when prediction and target differ in shape, and for the mean of nothing.
@@ -50,7 +63,7 @@ requires(!armagrad::detail::is_var<Target>) Var<eT> huber(Var<eT> prediction, co
 /// the logits' rows.
 template <class eT, class Target>
 Var<eT> cross_entropy(Var<eT> logits, const Target& labels, Reduction reduction = Reduction::mean) {
-  return detail::reduce("cross_entropy", cross_entropy_sum(logits, labels), logits.shape(),
+  return detail::reduce("cross_entropy", cross_entropy_sum(logits, detail::as_labels<eT>(labels)), logits.shape(),
                         reduction == Reduction::sum ? Reduction::sum : Reduction::sample_mean);
 }
 

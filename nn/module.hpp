@@ -89,6 +89,14 @@ class Module : public ModuleBase {
  public:
   using elem_type = eT;
 
+  /// A module's own call operator comes from ARMAGRAD_MODULE; this one says that it is missing.
+  template <class... Inputs>
+  void operator()(Inputs&&...) {
+    static_assert(
+        armagrad::detail::never<Inputs...>,
+        "this module has no call operator: write ARMAGRAD_MODULE(its members) in the public part of the class");
+  }
+
   /// All parameters with their paths, in the order of the members; one that several members share comes once.
   /// Parameters take these paths as their names in messages.
   std::vector<NamedParameter<eT>> named_parameters();

@@ -134,6 +134,12 @@ void Sgd<eT>::step() {
   });
 }
 
+// Captured commands point into the state; the replay shares it.
+template <class eT>
+void Sgd<eT>::keep_for_replay() const {
+  if (auto* list = armagrad::detail::capturing<eT>) list->after.push_back([keep = state_] {});
+}
+
 template <class eT>
 std::size_t Sgd<eT>::groups() const {
   return state().scalars.size();
@@ -182,6 +188,7 @@ double Sgd<eT>::clip_grad_norm(double limit) {
     c.object = &st.clip_limit;
     armagrad::detail::run(device.backend(), c);
   });
+  keep_for_replay();
   eT total;
   device.backend().download(&total, squares.data, sizeof total);
   return std::sqrt(static_cast<double>(total));
@@ -200,6 +207,7 @@ void Sgd<eT>::clip_grad_value(double limit) {
     c.attributes = &st.clip_range;
     armagrad::detail::run(s.parameter->device.backend(), c);
   });
+  keep_for_replay();
 }
 
 template class Sgd<float>;

@@ -54,6 +54,7 @@ class Sgd {
   void clip_grad_value(double limit);
 
  private:
+  void keep_for_replay() const;
   struct State;
   State& state() const;
   std::shared_ptr<State> state_;  // a replay shares it

@@ -591,7 +591,7 @@ BOOST_AUTO_TEST_CASE(captures_do_not_nest_nor_rewind) {
   BOOST_CHECK_THROW(tape.capture([&] { x* mat(3, 3); }), ag::ShapeError);
   BOOST_TEST(tape.capture([&] { square(x); }).size() == 1u);  // the failed ones left nothing running
   refused<ag::StateError>([&] { tape.capture([&] { tape.rewind(); }); },
-                          "capture: the step rewound the tape; the replay needs the recording, so rewind before "
+                          "capture: the step rewound, moved or destroyed the tape; the replay needs the recording, so rewind before "
                           "capture");
 }
 

@@ -830,10 +830,11 @@ BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_stops_the_training_in_words) {
   BOOST_TEST(ag::nn::require_finite(1.5, model, 3) == 1.5);
   const double bad = std::numeric_limits<double>::quiet_NaN();
   const std::string advice = "; lower the learning rate, clip the gradients or check the data";
-  refused<ag::ValueError>([&] { ag::nn::require_finite(bad, model, 7); },
-                          "training: the loss is nan at step 7: every parameter is still finite, so look at the data "
-                          "and the loss function" +
-                              advice);
+  refused<ag::ValueError>(
+      [&] { ag::nn::require_finite(bad, model, 7); },
+      "training: the loss is nan at step 7: every parameter is still finite, but they may be large; "
+      "else look at the data and the loss function" +
+          advice);
   ag::Tape<double> tape;
   arma::mat x(3, 5, arma::fill::ones);
   x(1, 2) = bad;
@@ -1119,4 +1120,15 @@ BOOST_AUTO_TEST_CASE(after_the_first_steps_training_allocates_nothing_in_the_eng
   counting = false;
   BOOST_TEST(allocations == 0U);
   BOOST_TEST(device.count == 0U);
+}
+
+BOOST_AUTO_TEST_CASE(labels_may_be_a_row_of_any_integer_type) {
+  const arma::mat logits = {{1, 2}, {3, -1}, {0.5, 0}};
+  const auto loss = [&logits](const auto& labels) {
+    ag::Tape<double> tape;
+    return ag::nn::cross_entropy(tape.constant(logits), labels).item();
+  };
+  const double expected = loss(arma::Row<std::size_t>{2, 0});
+  BOOST_TEST(loss(arma::urowvec{2, 0}) == expected);
+  BOOST_TEST(loss(arma::irowvec{2, 0}) == expected);
 }

@@ -28,7 +28,7 @@ Curve line(const std::string& title, const arma::rowvec& x, const std::function<
 /// Gradient descent with momentum on a loss of parameters; as many steps as it takes until the gradient is below
 /// `tolerance` everywhere. Returns the number of steps.
 template <class Loss>
-std::size_t descend(std::vector<Parameter<double>*> parameters, double lr, double momentum, double tolerance,
+std::size_t descend(const std::vector<Parameter<double>*>& parameters, double lr, double momentum, double tolerance,
                     Loss loss) {
   nn::ParameterList<double> shared;
   for (auto* p : parameters) shared.push_back(p->shared());

@@ -2,7 +2,10 @@
 // the thread, not to a tape.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <memory>
+#include <unordered_set>
 #include <vector>
 
 #include <armagrad/autodiff/device/device.hpp>
@@ -14,7 +17,12 @@ struct CommandList {
   Backend* backend = nullptr;
   std::vector<Command<eT>> commands;
   std::vector<std::function<void()>> after;  // host-side bookkeeping of every run: parameter versions
+  std::unordered_set<const void*> written;   // parameters whose gradient the step has begun
+  std::shared_ptr<std::uint64_t> runs = std::make_shared<std::uint64_t>(0);
 };
+
+/// The graph whose step this thread is capturing, of either element type.
+inline thread_local const void* captured_graph = nullptr;
 
 template <class eT>
 inline thread_local CommandList<eT>* capturing = nullptr;

@@ -213,7 +213,8 @@ Lines lines(const View<const eT>& a, bool along_rows) {
 template <class eT>
 eT largest(const eT* x, const Lines& l) {
   eT top = -std::numeric_limits<eT>::infinity();
-  for (std::size_t i = 0; i < l.length; ++i) top = std::max(top, x[i * l.step]);
+  for (std::size_t i = 0; i < l.length; ++i)
+    top = x[i * l.step] > top || x[i * l.step] != x[i * l.step] ? x[i * l.step] : top;
   return top;
 }
 
@@ -252,8 +253,10 @@ void maximum(const Command<eT>& c) {
   for (std::size_t j = 0; j < l.count; ++j) {
     const eT* x = c.in[0].data + j * l.next;
     std::size_t best = 0;
-    for (std::size_t i = 1; i < l.length; ++i)
-      if (smallest ? x[i * l.step] < x[best * l.step] : x[i * l.step] > x[best * l.step]) best = i;
+    for (std::size_t i = 1; i < l.length; ++i) {
+      const eT a = x[i * l.step], b = x[best * l.step];
+      if ((smallest ? a < b : a > b) || (a != a && b == b)) best = i;  // the first NaN wins, as in a sum
+    }
     c.out.data[j] = x[best * l.step];
     if (mask != nullptr) mask[j * l.next + best * l.step] = 1;
   }

@@ -92,9 +92,17 @@ template const OperationInfo<double>* scale_info();
 ARMAGRAD_WITH_ONE_PARAMETER(scale)
 ARMAGRAD_WITH_ONE_PARAMETER(add_scalar)
 ARMAGRAD_WITH_ONE_PARAMETER(scalar_divide)
-ARMAGRAD_WITH_ONE_PARAMETER(pow)
 ARMAGRAD_WITH_ONE_PARAMETER(leaky_relu)
 #undef ARMAGRAD_WITH_ONE_PARAMETER
+
+template <class eT>
+Var<eT> pow(Var<eT> x, double p) {
+  // 1 everywhere; the row's slope, 0 x^-1, would be NaN at 0.
+  if (p == 0) return add_scalar(keep_if(x, detail::constant_like(x, eT(0))), 1.0);
+  return apply<detail::RowOperation<math::pow_row>>({p, 0.0}, x);
+}
+template Var<float> pow(Var<float>, double);
+template Var<double> pow(Var<double>, double);
 
 template <class eT>
 Var<eT> clamp(Var<eT> x, double low, double high) {

@@ -253,10 +253,10 @@ struct CrossEntropySum {
     }
   }
   static void samples(Samples& s) {
-    const auto with = [](arma::Row<std::size_t> y) {
+    const auto with = [](const arma::Row<std::size_t>& y) {
       return [y](const auto& in) { return cross_entropy_sum(in[0], y); };
     };
-    const auto plain = [](arma::Row<std::size_t> y) {
+    const auto plain = [](const arma::Row<std::size_t>& y) {
       return [y](const std::vector<arma::mat>& in) {
         double loss = 0;
         for (arma::uword j = 0; j < y.n_elem; ++j)

@@ -438,8 +438,8 @@ struct Elem {
     r.accumulate(0, apply<Scatter>(a, r.grad()));
   }
   static void samples(Samples& s) {
-    const auto at = [](arma::uvec where) { return [where](const auto& in) { return in[0].elem(where); }; };
-    const auto plain = [](arma::uvec where) {
+    const auto at = [](const arma::uvec& where) { return [where](const auto& in) { return in[0].elem(where); }; };
+    const auto plain = [](const arma::uvec& where) {
       return [where](const std::vector<arma::mat>& in) -> arma::mat { return in[0].elem(where); };
     };
     s.add({s.uniform(3, 4)}, at({11, 0, 5, 5, 7}), plain({11, 0, 5, 5, 7}));
@@ -495,14 +495,17 @@ std::uint32_t narrow(const char* operation, arma::uword n) {
   return static_cast<std::uint32_t>(n);
 }
 
+void require_range(const char* operation, arma::uword first, arma::uword last) {
+  if (first > last)
+    throw ShapeError(fmt::format("{}: the first ({}) must not be after the last ({})", operation, first, last));
+  narrow(operation, last);  // so that last - first + 1 cannot wrap to 0
+}
+
 template <class Op, class eT>
 Var<eT> part(const char* operation, Var<eT> x, arma::uword row, arma::uword col, arma::uword last_row,
              arma::uword last_col) {
-  // An empty range, first = last + 1, is possible only at 0; Armadillo refuses it as well.
-  if (row > last_row)
-    throw ShapeError(fmt::format("{}: the first ({}) must not be after the last ({})", operation, row, last_row));
-  if (col > last_col)
-    throw ShapeError(fmt::format("{}: the first ({}) must not be after the last ({})", operation, col, last_col));
+  require_range(operation, row, last_row);
+  require_range(operation, col, last_col);
   return apply<Op>({narrow(operation, row),
                     narrow(operation, col),
                     {narrow(operation, last_row - row + 1), narrow(operation, last_col - col + 1)}},
@@ -519,6 +522,7 @@ Var<eT> Var<eT>::submat(arma::uword row, arma::uword col, arma::uword last_row, 
 template <class eT>
 Var<eT> Var<eT>::rows(arma::uword first, arma::uword last) const {
   const Shape s = shape();
+  detail::require_range("rows", first, last);
   if (s.cols == 0)
     return apply<detail::Submat>({detail::narrow("rows", first), 0, {detail::narrow("rows", last - first + 1), 0}},
                                  *this);
@@ -527,6 +531,7 @@ Var<eT> Var<eT>::rows(arma::uword first, arma::uword last) const {
 template <class eT>
 Var<eT> Var<eT>::cols(arma::uword first, arma::uword last) const {
   const Shape s = shape();
+  detail::require_range("cols", first, last);
   if (s.rows == 0)
     return apply<detail::Cols>({0, detail::narrow("cols", first), {0, detail::narrow("cols", last - first + 1)}},
                                *this);

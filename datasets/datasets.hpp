@@ -1,0 +1,9 @@
+#pragma once
+
+#include <armagrad/datasets/dataset.hpp>
+#include <armagrad/datasets/digits.hpp>
+#include <armagrad/datasets/loader.hpp>
+#include <armagrad/datasets/numpy_random.hpp>
+#include <armagrad/datasets/regression.hpp>
+#include <armagrad/datasets/scale.hpp>
+#include <armagrad/datasets/split.hpp>

@@ -590,9 +590,10 @@ BOOST_AUTO_TEST_CASE(captures_do_not_nest_nor_rewind) {
   refused<ag::StateError>([&] { tape.capture([&] { other.capture([] {}); }); }, message);
   BOOST_CHECK_THROW(tape.capture([&] { x* mat(3, 3); }), ag::ShapeError);
   BOOST_TEST(tape.capture([&] { square(x); }).size() == 1u);  // the failed ones left nothing running
-  refused<ag::StateError>([&] { tape.capture([&] { tape.rewind(); }); },
-                          "capture: the step rewound, moved or destroyed the tape; the replay needs the recording, so rewind before "
-                          "capture");
+  refused<ag::StateError>(
+      [&] { tape.capture([&] { tape.rewind(); }); },
+      "capture: the step rewound, moved or destroyed the tape; the replay needs the recording, so rewind before "
+      "capture");
 }
 
 BOOST_AUTO_TEST_CASE(what_is_computed_after_a_capture_stays_untouched_by_the_replay) {

@@ -123,7 +123,7 @@ OperationCheck check_operation(std::uint64_t seed = 20240229) {
 }  // namespace armagrad
 
 /// Ends each file of operations and names them all. autodiff/operations.cpp calls every list by name, so that a file
-/// without its list does not link; an operation left out of its file's list would not be tested.
+/// without its list does not link; an operation left out of its file's list is found by operations_test.
 #define ARMAGRAD_LIST_OPERATIONS(file, ...)                          \
   namespace armagrad::detail {                                       \
   template <class... Ops>                                            \

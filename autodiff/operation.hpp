@@ -216,7 +216,7 @@ constexpr OperationInfo<eT> make_info() {
   if constexpr (requires(const Operands& in) { Op::alias(in); }) info.alias = &Op::alias;
   if constexpr (has_attributes<Op>) {
     static_assert(std::is_trivially_copyable_v<typename Op::Attributes>, "attributes are copied as bytes");
-    static_assert(sizeof(typename Op::Attributes) <= 4096 && alignof(typename Op::Attributes) <= 16,
+    static_assert(sizeof(typename Op::Attributes) <= 4096,
                   "attributes are small; keep a large object elsewhere and a pointer to it here");
     info.attribute_bytes = sizeof(typename Op::Attributes);
   }

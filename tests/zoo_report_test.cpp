@@ -479,3 +479,11 @@ BOOST_AUTO_TEST_CASE(the_last_line_takes_the_rewritten_one_s_place) {
 }
 
 BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_CASE(the_summary_shows_published_figures_beside_those_here) {
+  Report demo = report("demo");
+  demo.row({.id = "demo.slope", .label = "slope", .published = 63.18605572, .here = 63.186055720});
+  demo.row({.id = "demo.accuracy", .label = "accuracy", .published = 0.9611, .here = 0.9639, .unit = "share"});
+  demo.row({.id = "demo.other", .label = "not published", .here = 1});
+  BOOST_TEST(demo.summary() == "  slope: 63.18605572, published 63.18605572\n  accuracy: 96.39 %, published 96.11 %\n");
+}

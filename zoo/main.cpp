@@ -54,8 +54,12 @@ int run(int argc, char** argv) {
     std::cerr << "zoo: " << e.what() << '\n';
     return bad_usage;
   }
-  if (all || regression->parsed()) zoo::regression().write(out);
-  if (all || digits->parsed()) zoo::digits(options).write(out);
+  const auto finish = [&out](const char* name, const zoo::Report& report) {
+    report.write(out);
+    std::cout << name << '\n' << report.summary();
+  };
+  if (all || regression->parsed()) finish("regression", zoo::regression());
+  if (all || digits->parsed()) finish("digits", zoo::digits(options));
   std::cout << "Report: " << std::filesystem::absolute(out / "index.html").lexically_normal().string() << '\n';
   return 0;
 }

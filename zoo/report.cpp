@@ -188,6 +188,19 @@ std::string Report::comparison() const {
       spread ? "<th scope=\"col\">range over seeds</th>" : "", rows);
 }
 
+std::string Report::summary() const {
+  std::string out;
+  for (const auto& row : rows_) {
+    if (!row.published) continue;
+    const auto shown = [&row](double value) {
+      return number(row, value) + (row.unit == "share" ? " %" : row.unit.empty() ? "" : " " + row.unit);
+    };
+    out += fmt::format("  {}: {}, published {}\n", row.label.empty() ? row.id : row.label, shown(row.here),
+                       shown(*row.published));
+  }
+  return out;
+}
+
 std::string Report::json() const {
   std::vector<std::string> rows, series;
   for (const auto& row : rows_) {

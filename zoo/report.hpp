@@ -79,6 +79,9 @@ class Report {
   /// always there; what is absent or not finite is null, an absent published curve is [].
   std::string json() const;
 
+  /// The figures that have a published one beside them, a line each, for a terminal or a log.
+  std::string summary() const;
+
   /// Writes folder/<pipeline>.json and the pipeline's section of folder/index.html, where the other pipelines' sections
   /// stay. May be called again as more is known. The folder is there (prepare_output).
   /// @throws OptionError when a file cannot be written; what was there is unchanged then

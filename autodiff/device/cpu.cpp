@@ -214,7 +214,7 @@ template <class eT>
 eT largest(const eT* x, const Lines& l) {
   eT top = -std::numeric_limits<eT>::infinity();
   for (std::size_t i = 0; i < l.length; ++i)
-    top = x[i * l.step] > top || x[i * l.step] != x[i * l.step] ? x[i * l.step] : top;
+    top = x[i * l.step] > top || std::isnan(x[i * l.step]) ? x[i * l.step] : top;
   return top;
 }
 
@@ -255,7 +255,7 @@ void maximum(const Command<eT>& c) {
     std::size_t best = 0;
     for (std::size_t i = 1; i < l.length; ++i) {
       const eT a = x[i * l.step], b = x[best * l.step];
-      if ((smallest ? a < b : a > b) || (a != a && b == b)) best = i;  // the first NaN wins, as in a sum
+      if ((smallest ? a < b : a > b) || (std::isnan(a) && !std::isnan(b))) best = i;  // the first NaN wins, as in a sum
     }
     c.out.data[j] = x[best * l.step];
     if (mask != nullptr) mask[j * l.next + best * l.step] = 1;

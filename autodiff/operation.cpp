@@ -108,6 +108,16 @@ typename Eval<eT>::Factor Eval<eT>::factor(std::size_t k) const {
   return graph_.factor(graph_.operand(graph_.node(node_), k));
 }
 template <class eT>
+Command<eT> Eval<eT>::command(const Kernel<eT>& kernel) const {
+  Command<eT> c;
+  c.kernel = &kernel;
+  for (std::size_t k = 0; k < size(); ++k) c.in[k] = in(k);
+  c.out = out_;
+  c.alpha = alpha;
+  c.beta = beta;
+  return c;
+}
+template <class eT>
 void Eval<eT>::run(Command<eT> command) const {
   const auto& n = graph_.node(node_);
   command.attributes = n.attributes;

@@ -116,6 +116,8 @@ class Eval {
   };
   Factor factor(std::size_t k) const;
 
+  /// The command that most operations give: the operands in order, `out`, alpha and beta. At most four operands.
+  Command<eT> command(const Kernel<eT>& kernel) const;
   /// Gives one command to the device.
   void run(Command<eT> command) const;
 

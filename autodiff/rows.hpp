@@ -182,13 +182,7 @@ struct RowDerivative : RowAttributes<Row> {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &RowKernels<Row, eT>::template derivative<k>;
-    c.out = e.out();
-    for (std::size_t i = 0; i < e.size(); ++i) c.in[i] = e.in(i);
-    c.alpha = e.alpha;
-    c.beta = e.beta;
-    e.run(c);
+    e.run(e.command(RowKernels<Row, eT>::template derivative<k>));
   }
 };
 /// Row's derivative by operand k at (operands..., y), times g.
@@ -228,13 +222,7 @@ struct RowOperation : RowAttributes<Row> {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &RowKernels<Row, eT>::value;
-    c.out = e.out();
-    for (int i = 0; i < Row::arity; ++i) c.in[i] = e.in(i);
-    c.alpha = e.alpha;
-    c.beta = e.beta;
-    e.run(c);
+    e.run(e.command(RowKernels<Row, eT>::value));
   }
   template <class eT>
   requires(Row::derivatives > 0) static void vjp(Rule<eT>& r) {

@@ -110,13 +110,7 @@ struct SumTo {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::sum;
-    c.in[0] = e.in(0);
-    c.out = e.out();
-    c.alpha = e.alpha;
-    c.beta = e.beta;
-    e.run(c);
+    e.run(e.command(kernels<eT>::sum));
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {

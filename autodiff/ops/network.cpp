@@ -24,10 +24,7 @@ struct AffineOperation {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::gemm;
-    for (std::size_t k = 0; k < 3; ++k) c.in[k] = e.in(k);
-    c.out = e.out();
+    Command<eT> c = e.command(kernels<eT>::gemm);
     c.flags = relu ? then_relu : 0u;
     e.run(c);
   }
@@ -84,10 +81,7 @@ struct Softmax {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::softmax;
-    c.in[0] = e.in(0);
-    c.out = e.out();
+    Command<eT> c = e.command(kernels<eT>::softmax);
     c.flags = e.template attributes<Attributes>().dim == 1 ? transpose_a : 0u;
     e.run(c);
   }
@@ -131,13 +125,7 @@ struct DropoutOperation {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::dropout;
-    c.in[0] = e.in(0);
-    c.out = e.out();
-    c.alpha = e.alpha;
-    c.beta = e.beta;
-    e.run(c);
+    e.run(e.command(kernels<eT>::dropout));
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -186,14 +174,7 @@ struct SquaredError {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::squared_distance;
-    c.in[0] = e.in(0);
-    c.in[1] = e.in(1);
-    c.out = e.out();
-    c.alpha = e.alpha;
-    c.beta = e.beta;
-    e.run(c);
+    e.run(e.command(kernels<eT>::squared_distance));
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -234,10 +215,7 @@ struct CrossEntropySum {
   template <class eT>
   static void eval(Eval<eT>& e) {
     const auto& a = e.template attributes<Attributes>();
-    Command<eT> c;
-    c.kernel = &kernels<eT>::cross_entropy;
-    c.in[0] = e.in(0);
-    c.out = e.out();
+    Command<eT> c = e.command(kernels<eT>::cross_entropy);
     if (e.for_gradient()) c.more_out[0] = e.out(1);
     c.indices = a.labels;
     c.index_count = a.count;

@@ -107,10 +107,7 @@ struct LogSumExp {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::log_sum_exp;
-    c.in[0] = e.in(0);
-    c.out = e.out();
+    Command<eT> c = e.command(kernels<eT>::log_sum_exp);
     c.flags = e.template attributes<Dimension>().dim == 1 ? transpose_a : 0u;
     e.run(c);
   }
@@ -149,10 +146,7 @@ struct Extremum {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::maximum;
-    c.in[0] = e.in(0);
-    c.out = e.out();
+    Command<eT> c = e.command(kernels<eT>::maximum);
     if (e.for_gradient()) c.more_out[0] = e.out(1);
     c.flags = (smallest ? take_smallest : 0u) | (e.template attributes<Dimension>().dim == 1 ? transpose_a : 0u);
     e.run(c);
@@ -192,14 +186,7 @@ struct Dot {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::dot;
-    c.in[0] = e.in(0);
-    c.in[1] = e.in(1);
-    c.out = e.out();
-    c.alpha = e.alpha;
-    c.beta = e.beta;
-    e.run(c);
+    e.run(e.command(kernels<eT>::dot));
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -230,10 +217,8 @@ struct Norm {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    Command<eT> c;
-    c.kernel = &kernels<eT>::dot;
-    c.in[0] = c.in[1] = e.in(0);
-    c.out = e.out();
+    Command<eT> c = e.command(kernels<eT>::dot);
+    c.in[1] = c.in[0];
     e.run(c);
     Command<eT> root;
     root.kernel = &RowKernels<math::sqrt_row, eT>::value;

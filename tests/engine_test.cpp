@@ -10,6 +10,8 @@
 
 #include <armagrad/autodiff/autodiff.hpp>
 
+#include "refused.hpp"
+
 namespace ag = armagrad;
 using arma::mat;
 using Tape = ag::Tape<double>;
@@ -17,17 +19,6 @@ using Var = ag::Var<double>;
 using Parameter = ag::Parameter<double>;
 
 namespace {
-
-// Runs `f`, which must throw an E with exactly this message.
-template <class E, class F>
-void refused(F f, const std::string& message) {
-  try {
-    f();
-    BOOST_ERROR("nothing was thrown; expected: " << message);
-  } catch (const E& e) {
-    BOOST_TEST(e.what() == message);
-  }
-}
 
 double difference(const mat& a, const mat& b) {
   BOOST_REQUIRE_EQUAL(a.n_rows, b.n_rows);

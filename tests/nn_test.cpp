@@ -20,6 +20,8 @@
 
 #include <armagrad/armagrad.hpp>
 
+#include "refused.hpp"
+
 namespace ag = armagrad;
 
 namespace {
@@ -46,7 +48,7 @@ namespace {
 
 namespace peer {
 #include "peers/nn_optim.inc"
-}
+}  // namespace peer
 
 using ag::Var;
 using ag::nn::Dropout;
@@ -60,16 +62,6 @@ using ag::nn::Sigmoid;
 using ag::nn::Tanh;
 using Labels = arma::Row<std::size_t>;
 using Strings = std::vector<std::string>;
-
-template <class E, class F>
-void refused(F f, const std::string& text) {
-  try {
-    f();
-    BOOST_ERROR("nothing was thrown; expected: " << text);
-  } catch (const E& e) {
-    BOOST_TEST(std::string(e.what()) == text);
-  }
-}
 
 double deviation(const arma::mat& a, const arma::mat& b) {
   BOOST_REQUIRE(arma::size(a) == arma::size(b));

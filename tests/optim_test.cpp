@@ -16,13 +16,15 @@
 
 #include <armagrad/armagrad.hpp>
 
+#include "refused.hpp"
+
 namespace ag = armagrad;
 
 namespace {
 
 namespace peer {
 #include "peers/nn_optim.inc"
-}
+}  // namespace peer
 
 using Sgd = ag::optim::Sgd<double>;
 using ag::optim::SgdOptions;
@@ -33,16 +35,6 @@ constexpr double infinite = std::numeric_limits<double>::infinity();
 double deviation(const arma::mat& a, const arma::mat& b) {
   BOOST_REQUIRE(arma::size(a) == arma::size(b));
   return arma::abs(a - b).max();
-}
-
-template <class E, class F>
-void refused(F f, const std::string& text) {
-  try {
-    f();
-    BOOST_ERROR("nothing was thrown; expected: " << text);
-  } catch (const E& e) {
-    BOOST_TEST(std::string(e.what()) == text);
-  }
 }
 
 /// Two parameters that get given gradients: those of dot(first, G) + dot(second, H).

@@ -116,13 +116,18 @@ void check(const char* what, const arma::Mat<eT>& x, const Labels& labels) {
                                  x.n_rows, x.n_cols, labels.n_elem));
 }
 
+/// Tells where numbers that are not finite come from. `what` is not finite: "the logits" or "the gradient".
 template <class eT>
-std::string why_not_finite(const Classifier<eT>& model, const arma::Col<eT>& x, const arma::Col<eT>& logits) {
-  if (!x.is_finite()) return "the input has an entry that is not finite; check the data";
-  if (const std::string name = model.bad_parameter(); !name.empty())
-    return fmt::format("{} is not finite; load or train the weights again", name);
-  if (!logits.is_finite()) return "the logits are not finite; check the model and the scale of its weights";
-  return "the logits are finite; check the loss function and the model's operations";
+[[noreturn]] void fail_not_finite(const Classifier<eT>& model, const char* what, arma::uword example,
+                                  std::size_t iterate, const arma::Col<eT>& x, const arma::Col<eT>& logits) {
+  std::string why = "the logits are; check the loss function and the model's operations";
+  if (!x.is_finite())
+    why = "the input is not; check the data";
+  else if (const std::string name = model.bad_parameter(); !name.empty())
+    why = fmt::format("{} is not; load or train the weights again", name);
+  else if (!logits.is_finite())
+    why = "input and parameters are; check the scale of the weights and the model's operations";
+  throw ValueError(fmt::format("pgd: {} of column {} of x is not finite at iterate {}: {}", what, example, iterate, why));
 }
 
 template <class eT>
@@ -444,20 +449,23 @@ class Worker {
       finite &= a <= std::numeric_limits<eT>::max();
       largest = std::max(largest, a);
     }
-    if (!finite)
-      throw ValueError(fmt::format("pgd: the gradient by column {} of x is not finite at iterate {}: {}",
-                                   places_[j].item->example, places_[j].iterate,
-                                   why_not_finite<eT>(problem_.model, evaluator_.input.col(j),
-                                                      evaluator_.logits.col(j))));
+    if (!finite) fail_not_finite(j, "the gradient");
     return largest == 0;
+  }
+
+  [[noreturn]] void fail_not_finite(arma::uword j, const char* what) const {
+    const Evaluator<eT>& e = evaluator_;
+    detail::fail_not_finite<eT>(problem_.model, what, places_[j].item->example, places_[j].iterate, e.input.col(j),
+                                e.logits.col(j));
   }
 
   /// Judges the iterate just evaluated, and goes on from it.
   void advance(arma::uword j) {
     Place<eT>& p = places_[j];
     ++p.passes;
-    const eT* z = evaluator_.logits.colptr(j);
-    const auto predicted = static_cast<std::size_t>(std::max_element(z, z + evaluator_.logits.n_rows) - z);
+    const eT *z = evaluator_.logits.colptr(j), *end = z + evaluator_.logits.n_rows;
+    if (!std::all_of(z, end, [](eT v) { return std::isfinite(v); })) fail_not_finite(j, "a logit");
+    const auto predicted = static_cast<std::size_t>(std::max_element(z, end) - z);
     bool hit = (predicted == evaluator_.labels[j]) == o_.targeted;
     if (any_iterate() && hit) succeed(j);
     if (any_iterate() && o_.retire && p.success) return end_budget(j);

@@ -36,18 +36,6 @@ struct Rounding {
   }
 };
 
-template <class eT>
-eT down(double x) {
-  const auto y = static_cast<eT>(x);
-  return static_cast<double>(y) > x ? std::nextafter(y, -std::numeric_limits<eT>::infinity()) : y;
-}
-template <class eT>
-eT up(double x) {
-  return -down<eT>(-x);
-}
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
-
 void check_epsilon(double e) {
   if (!(e >= 0) || !std::isfinite(e))
     throw OptionError(fmt::format("certificates: epsilon is {}; it must be at least 0 and finite", e));
@@ -85,18 +73,32 @@ void check_labels(const Layers<eT>& layers, const arma::Mat<eT>& x, const arma::
         "certificates: the last layer is an activation; logits come from a linear layer, so leave the activation out");
 }
 
+/// x rounded to eT, and then farther down than any rounding on the way here can have gone up.
+template <class eT>
+eT down(double x) {
+  const auto y = static_cast<eT>(x);
+  return y - (4 * Rounding<eT>::u * std::abs(y) + Rounding<eT>::tiny);
+}
+template <class eT>
+eT up(double x) {
+  return -down<eT>(-x);
+}
+
 template <class eT>
 Bounds<eT> input_bounds(const arma::Mat<eT>& x, const arma::Row<double>& epsilons,
                         const std::optional<Interval>& range) {
   Bounds<eT> b{arma::Mat<eT>(x.n_rows, x.n_cols), arma::Mat<eT>(x.n_rows, x.n_cols)};
-  const eT low = down<eT>(range ? range->low : -std::numeric_limits<eT>::max());
-  const eT high = up<eT>(range ? range->high : std::numeric_limits<eT>::max());
-  for (arma::uword j = 0; j < x.n_cols; ++j)
+  const double low = range ? range->low : -std::numeric_limits<double>::max();
+  const double high = range ? range->high : std::numeric_limits<double>::max();
+  for (arma::uword j = 0; j < x.n_cols; ++j) {
+    const eT* v = x.colptr(j);
+    eT *lower = b.lower.colptr(j), *upper = b.upper.colptr(j);
+    const double e = epsilons[j];
     for (arma::uword i = 0; i < x.n_rows; ++i) {
-      const auto v = static_cast<double>(x(i, j));
-      b.lower(i, j) = std::max(low, down<eT>(std::nextafter(v - epsilons[j], -infinity)));
-      b.upper(i, j) = std::min(high, up<eT>(std::nextafter(v + epsilons[j], infinity)));
+      lower[i] = down<eT>(std::max(low, static_cast<double>(v[i]) - e));
+      upper[i] = up<eT>(std::min(high, static_cast<double>(v[i]) + e));
     }
+  }
   return b;
 }
 
@@ -358,8 +360,9 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
 
   // grid[low - 1] is certified, grid[high] is not; low = 0 and high = size stand for the ends.
   std::vector<std::size_t> low(x.n_cols, 0), high(x.n_cols, grid.size());
-  // One block of columns, until all are known.
-  const auto settle = [&](arma::uword first, arma::uword last) {
+  // Columns first ... last, until all are known. `sample` are results of other columns, sorted: each probe halves those
+  // that are still possible, and where there are none, the interval.
+  const auto settle = [&](arma::uword first, arma::uword last, const std::vector<std::size_t>& sample) {
     arma::uvec open = arma::regspace<arma::uvec>(first, last);
     for (std::size_t step = 1; !open.is_empty(); step *= 2) {
       arma::uvec probe(open.n_elem);
@@ -367,8 +370,14 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
       arma::Row<std::size_t> y(open.n_elem);
       for (arma::uword k = 0; k < open.n_elem; ++k) {
         const arma::uword j = open[k];
-        const bool bounded = high[j] < grid.size();
-        probe[k] = bounded ? (low[j] + high[j]) / 2 : std::min(low[j] + step - 1, grid.size() - 1);
+        const auto from = std::upper_bound(sample.begin(), sample.end(), low[j]);
+        const auto to = std::upper_bound(from, sample.end(), high[j]);
+        if (from != to)
+          probe[k] = *(from + (to - from) / 2) - 1;
+        else if (high[j] < grid.size())
+          probe[k] = (low[j] + high[j]) / 2;
+        else
+          probe[k] = std::min(low[j] + step - 1, grid.size() - 1);
         epsilons[k] = grid[probe[k]];
         y[k] = labels[j];
       }
@@ -386,10 +395,15 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
       open = still.head(count);
     }
   };
-  constexpr arma::uword block = 500;
+  if (x.n_cols == 0) return {};
+  constexpr arma::uword block = 480;
+  const arma::uword first_block = std::min(block, x.n_cols);
+  settle(0, first_block - 1, {});
+  std::vector<std::size_t> sample(low.begin(), low.begin() + static_cast<std::ptrdiff_t>(first_block));
+  std::sort(sample.begin(), sample.end());
   const auto work = [&](unsigned thread) {
-    for (arma::uword first = block * thread; first < x.n_cols; first += block * options.threads)
-      settle(first, std::min(first + block, x.n_cols) - 1);
+    for (arma::uword first = block * (thread + 1); first < x.n_cols; first += block * options.threads)
+      settle(first, std::min(first + block, x.n_cols) - 1, sample);
   };
   std::vector<std::exception_ptr> errors(options.threads);
   std::vector<std::thread> others;

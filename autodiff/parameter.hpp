@@ -30,6 +30,7 @@ struct ParameterStorage {
   eT* gradient = nullptr;     // made by the first backward that reaches it
   bool has_gradient = false;  // false: `gradient` is to be overwritten, not added to
   bool trainable = true;
+  bool vector = false;
   std::uint32_t version = 0;       // counts the changes of `value`
   std::string name = "parameter";  // its path within the module it was last collected from
 };
@@ -47,6 +48,8 @@ class Parameter {
   /// rows x cols zeros on the CPU.
   Parameter(arma::uword rows, arma::uword cols);
   explicit Parameter(const arma::Mat<eT>& value);
+  /// rows x 1 zeros that model files hold with one dimension, as PyTorch holds a bias.
+  static Parameter vector(arma::uword rows);
   Parameter(const Parameter& other);
   Parameter(Parameter&&) noexcept = default;
   Parameter& operator=(const Parameter& other);
@@ -56,6 +59,7 @@ class Parameter {
   arma::uword n_rows() const { return storage().shape.rows; }
   arma::uword n_cols() const { return storage().shape.cols; }
   arma::uword n_elem() const { return storage().shape.size(); }
+  bool is_vector() const { return storage().vector; }
 
   /// A copy of the value.
   arma::Mat<eT> value() const;

@@ -282,7 +282,7 @@ struct Halving {
   double best_loss = 0, last_loss = 0, step = 0;
   double best_loss_at_check = 0;
   bool halved_at_check = false;
-  std::size_t rises = 0, next_check = 0, interval = 0, check = 0;
+  std::size_t rises = 0, next_check = 0, interval = 0;
   bool best_hit = false;
 };
 
@@ -369,7 +369,7 @@ class Worker {
       Halving<eT>& h = p.halving;
       h = {};
       h.step = p.step;
-      h.interval = h.next_check = std::max<std::size_t>(1, share_of_iterations(0.22));
+      h.interval = h.next_check = share_of_iterations(0.22);
       h.best_loss = -std::numeric_limits<double>::infinity();
       h.previous = delta_.col(j);
     } else if (o_.retire) {
@@ -379,7 +379,7 @@ class Worker {
   }
 
   std::size_t share_of_iterations(double share) const {
-    return static_cast<std::size_t>(share * static_cast<double>(o_.iterations) + 0.5);
+    return std::max<std::size_t>(1, static_cast<std::size_t>(share * static_cast<double>(o_.iterations)));
   }
 
   void start_at_random(arma::uword j) {
@@ -564,8 +564,7 @@ class Worker {
       }
       h.best_loss_at_check = h.best_loss;
       h.rises = 0;
-      h.interval = std::max(h.interval - std::min(h.interval, share_of_iterations(0.03)),
-                            std::max<std::size_t>(1, share_of_iterations(0.06)));
+      h.interval = std::max(h.interval - std::min(h.interval, share_of_iterations(0.03)), share_of_iterations(0.06));
       h.next_check += h.interval;
     }
     arma::Col<eT> ahead = delta_.col(j);

@@ -105,7 +105,8 @@ double loss_of(const eT* z, arma::uword classes, std::size_t label, Loss loss) {
   double others = 0;
   for (arma::uword i = 0; i < classes; ++i)
     if (i != label) others += std::exp(static_cast<double>(z[i]) - other);
-  const double x = other - own + std::log(others);  // log of the others' share over the label's: softplus(x) is the loss
+  const double x =
+      other - own + std::log(others);  // log of the others' share over the label's: softplus(x) is the loss
   return x > 30 ? x : std::log1p(std::exp(x));
 }
 
@@ -127,7 +128,8 @@ template <class eT>
     why = fmt::format("{} is not; load or train the weights again", name);
   else if (!logits.is_finite())
     why = "input and parameters are; check the scale of the weights and the model's operations";
-  throw ValueError(fmt::format("pgd: {} of column {} of x is not finite at iterate {}: {}", what, example, iterate, why));
+  throw ValueError(
+      fmt::format("pgd: {} of column {} of x is not finite at iterate {}: {}", what, example, iterate, why));
 }
 
 template <class eT>
@@ -166,16 +168,28 @@ struct Problem {
   std::vector<arma::Row<double>> epsilons;  // per budget: one for all examples, or one for each
   arma::Mat<eT>* delta = nullptr;           // where perturbations are kept, if they are
   std::function<void(const Finished&)> report;
+  /// Per example the smallest budget that has succeeded: it succeeds at the larger ones, too. Empty: each by itself.
+  std::vector<std::atomic<std::size_t>> sufficed{};
+
+  bool has_sufficed(arma::uword example, std::size_t budget) const {
+    return !sufficed.empty() && sufficed[example] < budget;
+  }
+  void suffices(arma::uword example, std::size_t budget) {
+    if (sufficed.empty()) return;
+    std::size_t before = sufficed[example];
+    while (budget < before && !sufficed[example].compare_exchange_weak(before, budget)) {
+    }
+  }
 
   eT epsilon(arma::uword example, std::size_t budget) const {
     return round_down<eT>(epsilons[budget][epsilons[budget].n_elem == 1 ? 0 : example]);
   }
 };
 
-/// What one place takes up next: an example at the budgets first, first + 1, ... end - 1, until one succeeds.
+/// What one place takes up next.
 struct Item {
   arma::uword example;
-  std::size_t first, end;
+  std::size_t budget;
 };
 
 /// Hands out items to places. Where a column's place in a product changes its bits, each place has its own items.
@@ -247,8 +261,7 @@ class Evaluator {
       throw ShapeError(fmt::format("attack: the model gave {} for {} columns; it must give logits, classes x columns",
                                    to_string(z.shape()), labels.n_elem));
     if (labels.max() >= z.n_rows())
-      throw ValueError(
-          fmt::format("attack: label {} is not below the model's {} classes", labels.max(), z.n_rows()));
+      throw ValueError(fmt::format("attack: label {} is not below the model's {} classes", labels.max(), z.n_rows()));
   }
 
   const Problem<eT>& problem_;
@@ -290,7 +303,7 @@ struct Halving {
 template <class eT>
 struct Place {
   const Item* item = nullptr;
-  std::size_t budget = 0, restart = 0, iterate = 0;
+  std::size_t restart = 0, iterate = 0;
   std::size_t last = 0;  // the iterate that is the final one, or equal to it
   eT epsilon = 0;
   double step = 0;
@@ -304,7 +317,7 @@ struct Place {
 template <class eT>
 class Worker {
  public:
-  Worker(const Problem<eT>& problem, Queue& queue, arma::uword width, std::size_t first_place)
+  Worker(Problem<eT>& problem, Queue& queue, arma::uword width, std::size_t first_place)
       : problem_(problem),
         o_(problem.options),
         queue_(queue),
@@ -337,16 +350,13 @@ class Worker {
 
   void take(arma::uword j) {
     Place<eT>& p = places_[j];
-    p.item = queue_.next(first_place_ + j);
+    for (p.item = queue_.next(first_place_ + j); p.item != nullptr; p.item = queue_.next(first_place_ + j)) {
+      if (!problem_.has_sufficed(p.item->example, p.item->budget)) break;
+      problem_.report({p.item->example, p.item->budget, true, false, 0});
+    }
     if (p.item == nullptr) return;
     evaluator_.labels[j] = problem_.labels[p.item->example];
-    begin_budget(j, p.item->first);
-  }
-
-  void begin_budget(arma::uword j, std::size_t budget) {
-    Place<eT>& p = places_[j];
-    p.budget = budget;
-    p.epsilon = problem_.epsilon(p.item->example, budget);
+    p.epsilon = problem_.epsilon(p.item->example, p.item->budget);
     const double e = static_cast<double>(p.epsilon);
     p.step = o_.step.value_or(o_.steps == Steps::halving ? 2 * e : 2.5 * e / static_cast<double>(o_.iterations));
     p.step = std::min(p.step, 1e6 * e);  // as good as any longer one, and not infinite
@@ -431,8 +441,7 @@ class Worker {
     if (o_.targeted) step = -step;
     if (o_.norm == Norm::l_inf) {
       const eT s = static_cast<eT>(step);
-      for (arma::uword i = 0; i < n(); ++i)
-        delta[i] += gradient[i] > 0 ? s : gradient[i] < 0 ? -s : eT(0);
+      for (arma::uword i = 0; i < n(); ++i) delta[i] += gradient[i] > 0 ? s : gradient[i] < 0 ? -s : eT(0);
     } else if (const double length = norm_of(gradient); length > 0) {
       const eT s = static_cast<eT>(step / length);
       for (arma::uword i = 0; i < n(); ++i) delta[i] += s * gradient[i];
@@ -463,12 +472,14 @@ class Worker {
   void advance(arma::uword j) {
     Place<eT>& p = places_[j];
     ++p.passes;
+    if (problem_.has_sufficed(p.item->example, p.item->budget)) p.success = true;
+    if (o_.retire && any_iterate() && p.success) return end_attack(j);
     const eT *z = evaluator_.logits.colptr(j), *end = z + evaluator_.logits.n_rows;
     if (!std::all_of(z, end, [](eT v) { return std::isfinite(v); })) fail_not_finite(j, "a logit");
     const auto predicted = static_cast<std::size_t>(std::max_element(z, end) - z);
     bool hit = (predicted == evaluator_.labels[j]) == o_.targeted;
     if (any_iterate() && hit) succeed(j);
-    if (any_iterate() && o_.retire && p.success) return end_budget(j);
+    if (any_iterate() && o_.retire && p.success) return end_attack(j);
     const bool last = p.iterate == p.last;
     if (!last) p.zero_gradient |= is_zero(j) && !(any_iterate() && p.success);
     if (o_.steps == Steps::halving) remember(j, hit, last);
@@ -514,19 +525,15 @@ class Worker {
   void end_restart(arma::uword j) {
     Place<eT>& p = places_[j];
     if (p.restart + 1 < o_.restarts && !(o_.retire && p.success)) return begin_restart(j, p.restart + 1);
-    end_budget(j);
+    end_attack(j);
   }
 
-  void end_budget(arma::uword j) {
+  void end_attack(arma::uword j) {
     Place<eT>& p = places_[j];
     if (!p.kept) keep(j);
-    problem_.report({p.item->example, p.budget, p.success, p.zero_gradient, p.passes});
-    if (p.success)  // the same perturbation succeeds at the larger ones
-      for (std::size_t b = p.budget + 1; b < p.item->end; ++b) problem_.report({p.item->example, b, true, false, 0});
-    if (p.success || p.budget + 1 == p.item->end)
-      take(j);
-    else
-      begin_budget(j, p.budget + 1);
+    if (p.success) problem_.suffices(p.item->example, p.item->budget);
+    problem_.report({p.item->example, p.item->budget, p.success, p.zero_gradient, p.passes});
+    take(j);
   }
 
   // Auto-PGD: Croce and Hein 2020, algorithm 1.
@@ -534,9 +541,9 @@ class Worker {
   void remember(arma::uword j, bool hit, bool last) {
     Place<eT>& p = places_[j];
     Halving<eT>& h = p.halving;
-    double loss = o_.own_loss ? static_cast<double>(evaluator_.own_losses[j])
-                              : loss_of(evaluator_.logits.colptr(j), evaluator_.logits.n_rows, evaluator_.labels[j],
-                                        o_.loss);
+    double loss = o_.own_loss
+                      ? static_cast<double>(evaluator_.own_losses[j])
+                      : loss_of(evaluator_.logits.colptr(j), evaluator_.logits.n_rows, evaluator_.labels[j], o_.loss);
     if (o_.targeted) loss = -loss;
     if (p.iterate > 0 && loss > h.last_loss) ++h.rises;
     h.last_loss = loss;
@@ -579,7 +586,7 @@ class Worker {
     h.previous = here;
   }
 
-  const Problem<eT>& problem_;
+  Problem<eT>& problem_;
   const PgdOptions<eT>& o_;
   Queue& queue_;
   std::size_t first_place_;
@@ -660,8 +667,13 @@ Attack<eT> pgd(const Classifier<eT>& model, const arma::Mat<eT>& x, const Labels
                         if (options.on_finished) options.on_finished(f);
                       }};
   std::vector<Item> items;
-  for (arma::uword i = 0; i < x.n_cols; ++i)
-    if (!options.is_known || !options.is_known(i, 0)) items.push_back({i, 0, 1});
+  for (arma::uword i = 0; i < x.n_cols; ++i) {
+    const std::optional<bool> known = options.known ? options.known(i, 0) : std::nullopt;
+    if (known)
+      attack.success[i] = *known;
+    else
+      items.push_back({i, 0});
+  }
   run(problem, std::move(items));
   return attack;
 }
@@ -673,8 +685,7 @@ AttackCurve pgd_curve(const Classifier<eT>& model, const arma::Mat<eT>& x, const
   check(options, arma::Row<double>(epsilons));
   for (std::size_t b = 1; b < epsilons.size(); ++b)
     if (!(epsilons[b] > epsilons[b - 1]))
-      throw OptionError(
-          fmt::format("pgd_curve: epsilon {} follows {}; they must grow", epsilons[b], epsilons[b - 1]));
+      throw OptionError(fmt::format("pgd_curve: epsilon {} follows {}; they must grow", epsilons[b], epsilons[b - 1]));
   const std::size_t budgets = epsilons.size();
   AttackCurve curve;
   curve.epsilons = epsilons;
@@ -689,20 +700,28 @@ AttackCurve pgd_curve(const Classifier<eT>& model, const arma::Mat<eT>& x, const
                         if (options.on_finished) options.on_finished(f);
                       }};
   for (const double e : epsilons) problem.epsilons.push_back({e});
-  const auto known = [&options](arma::uword i, std::size_t b) { return options.is_known && options.is_known(i, b); };
+  const bool any = options.judge == Judge::any_iterate;
+  if (any) problem.sufficed = std::vector<std::atomic<std::size_t>>(x.n_cols);
+  for (auto& s : problem.sufficed) s = budgets;
   std::vector<Item> items;
-  if (options.judge == Judge::any_iterate) {
+  for (std::size_t k = 0; k < budgets; ++k) {
+    // Small epsilons first, so that larger ones need not be tried where these suffice. Otherwise the large ones: they
+    // take longest, and at the end the places should not wait for a long one.
+    const std::size_t b = any ? k : budgets - 1 - k;
     for (arma::uword i = 0; i < x.n_cols; ++i) {
-      std::size_t first = 0;
-      while (first < budgets && known(i, first)) ++first;
-      if (first < budgets) items.push_back({i, first, budgets});
+      const std::optional<bool> known = options.known ? options.known(i, b) : std::nullopt;
+      if (!known) {
+        items.push_back({i, b});
+      } else if (*known) {
+        curve.success(b, i) = 1;
+        problem.suffices(i, b);
+      }
     }
-  } else {  // large budgets first: they take long, and the last places should not wait for a long one
-    for (std::size_t b = budgets; b-- > 0;)
-      for (arma::uword i = 0; i < x.n_cols; ++i)
-        if (!known(i, b)) items.push_back({i, b, b + 1});
   }
   run(problem, std::move(items));
+  if (any)  // a larger epsilon may have been tried before a smaller one sufficed
+    for (std::size_t b = 1; b < budgets; ++b)
+      curve.success.row(b) = arma::max(curve.success.row(b), curve.success.row(b - 1));
   return curve;
 }
 
@@ -751,15 +770,15 @@ PgdOptions<eT> fgsm_options(PgdOptions<eT> options) {
   return options;
 }
 
-#define ARMAGRAD_INSTANTIATE(eT)                                                                                    \
-  template std::string bad_parameter(nn::Module<eT>&);                                                              \
-  template Attack<eT> pgd(const Classifier<eT>&, const arma::Mat<eT>&, const Labels&, const arma::Row<double>&,     \
-                          const PgdOptions<eT>&);                                                                   \
-  template AttackCurve pgd_curve(const Classifier<eT>&, const arma::Mat<eT>&, const Labels&,                        \
-                                 const std::vector<double>&, const PgdOptions<eT>&);                                \
-  template arma::Mat<eT> input_gradient(const Classifier<eT>&, const arma::Mat<eT>&, const Labels&, Loss,           \
-                                        const LossFunction<eT>&);                                                   \
-  template Labels predict(const Classifier<eT>&, const arma::Mat<eT>&);                                             \
+#define ARMAGRAD_INSTANTIATE(eT)                                                                                \
+  template std::string bad_parameter(nn::Module<eT>&);                                                          \
+  template Attack<eT> pgd(const Classifier<eT>&, const arma::Mat<eT>&, const Labels&, const arma::Row<double>&, \
+                          const PgdOptions<eT>&);                                                               \
+  template AttackCurve pgd_curve(const Classifier<eT>&, const arma::Mat<eT>&, const Labels&,                    \
+                                 const std::vector<double>&, const PgdOptions<eT>&);                            \
+  template arma::Mat<eT> input_gradient(const Classifier<eT>&, const arma::Mat<eT>&, const Labels&, Loss,       \
+                                        const LossFunction<eT>&);                                               \
+  template Labels predict(const Classifier<eT>&, const arma::Mat<eT>&);                                         \
   template PgdOptions<eT> fgsm_options(PgdOptions<eT>);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

@@ -1,8 +1,8 @@
 // Attacks: inputs close to given ones that a model gets wrong, found with the gradient by the input. They work on any
 // module, and on any function of Vars, that takes features x batch to logits, classes x batch, each column for itself:
 //
-//   const auto attack = ag::robust::pgd(model, images, labels, 0.1, {.step = 0.01, .iterations = 40, .clip = {{0, 1}}});
-//   attack.success.n_elem, accu(attack.success), images + attack.delta, ...
+//   const auto attack = ag::robust::pgd(model, images, labels, 0.1, {.step = 0.01, .iterations = 40, .clip = {{0,
+//   1}}}); attack.success.n_elem, accu(attack.success), images + attack.delta, ...
 //
 // Losses are summed over the batch: a mean would make the gradients of a large batch too small for float. No gradient
 // of a parameter is computed. A module is put in evaluation mode meanwhile, so do not train it at the same time.
@@ -42,9 +42,9 @@ using LossFunction = std::function<Var<eT>(Var<eT> logits, const arma::Row<std::
 
 /// Of one example at one epsilon.
 struct Finished {
-  arma::uword example;  // column of x
-  std::size_t budget;   // index of its epsilon
-  bool success;
+  arma::uword example;   // column of x
+  std::size_t budget;    // index of its epsilon
+  bool success;          // in a curve judged by any iterate also where a smaller epsilon has sufficed
   bool zero_gradient;    // at some iterate it was zero in every entry: the attack could not go on from there
   std::uint32_t passes;  // forward and backward passes spent on it
 };
@@ -80,26 +80,27 @@ struct PgdOptions {
   unsigned threads = 1;
 
   // For long runs.
-  std::function<void(const Finished&)> on_finished{};                       // calls never overlap
-  std::function<bool(arma::uword example, std::size_t budget)> is_known{};  // true: leave it out, it is known already
+  std::function<void(const Finished&)> on_finished{};  // calls never overlap
+  /// Whether the attack succeeds, where that is known already and need not be tried; nothing elsewhere.
+  std::function<std::optional<bool>(arma::uword example, std::size_t budget)> known{};
 };
 
 template <class eT>
 struct Attack {
-  arma::Mat<eT> delta;                // features x examples; x + delta is what the model was given last
-  arma::Row<arma::uword> success;     // 1 x examples: 1 where the attack succeeded
-  std::size_t zero_gradients = 0;     // examples that met a gradient that was zero in every entry
-  std::uint64_t passes = 0;           // forward and backward passes of single examples
-  std::uint64_t passes_unretired = 0; // how many it would have been without retiring
+  arma::Mat<eT> delta;                 // features x examples; x + delta is what the model was given last
+  arma::Row<arma::uword> success;      // 1 x examples: 1 where the attack succeeded
+  std::size_t zero_gradients = 0;      // examples that met a gradient that was zero in every entry
+  std::uint64_t passes = 0;            // forward and backward passes of single examples
+  std::uint64_t passes_unretired = 0;  // how many it would have been without retiring
 
   double success_rate() const { return success.is_empty() ? 0 : double(accu(success)) / double(success.n_elem); }
 };
 
 /// Accuracy against epsilon.
 struct AttackCurve {
-  std::vector<double> epsilons;                // budgets, growing
-  arma::umat success;                          // budgets x examples
-  std::vector<std::size_t> zero_gradients;     // per budget: as in Attack
+  std::vector<double> epsilons;             // budgets, growing
+  arma::umat success;                       // budgets x examples
+  std::vector<std::size_t> zero_gradients;  // per budget: as in Attack
   std::vector<std::uint64_t> passes;
   std::vector<std::uint64_t> passes_unretired;
 
@@ -114,8 +115,8 @@ template <class eT>
 AttackCurve pgd_curve(const Classifier<eT>& model, const arma::Mat<eT>& x, const arma::Row<std::size_t>& labels,
                       const std::vector<double>& epsilons, const PgdOptions<eT>& options);
 template <class eT>
-arma::Mat<eT> input_gradient(const Classifier<eT>& model, const arma::Mat<eT>& x,
-                             const arma::Row<std::size_t>& labels, Loss loss, const LossFunction<eT>& own_loss);
+arma::Mat<eT> input_gradient(const Classifier<eT>& model, const arma::Mat<eT>& x, const arma::Row<std::size_t>& labels,
+                             Loss loss, const LossFunction<eT>& own_loss);
 template <class eT>
 arma::Row<std::size_t> predict(const Classifier<eT>& model, const arma::Mat<eT>& x);
 template <class eT>

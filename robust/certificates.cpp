@@ -9,8 +9,8 @@
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/robust/certificates.hpp>
 
-// Rounding. u is half the distance from 1 to the next number, and g(n) = n u / (1 - n u) (Higham 2002, chapter 3): a sum
-// of n products, in whatever order, fused or not, is off by at most g(n) times the sum of their absolute values.
+// Rounding. u is half the distance from 1 to the next number, and g(n) = n u / (1 - n u) (Higham 2002, chapter 3): a
+// sum of n products, in whatever order, fused or not, is off by at most g(n) times the sum of their absolute values.
 //
 // With a in [c - r, c + r], a layer's W a + b differs from the computed W c + b by at most
 //   |W| r                         the interval itself
@@ -196,8 +196,7 @@ arma::Row<eT> published_margin(const Bounds<eT>& logits, const arma::Row<std::si
 /// z_y - z_j >= (W_y - W_j) c + b_y - b_j - |W_y - W_j| r, less what rounding takes. Columns grouped by label share the
 /// difference matrices.
 template <class eT>
-arma::Row<eT> folded_margin(const LinearLayer<eT>& layer, const Bounds<eT>& in,
-                            const arma::Row<std::size_t>& labels) {
+arma::Row<eT> folded_margin(const LinearLayer<eT>& layer, const Bounds<eT>& in, const arma::Row<std::size_t>& labels) {
   const arma::uword classes = layer.weight.n_rows, n = layer.weight.n_cols;
   const eT g = Rounding<eT>::g(n);
   const Centred<eT> a(in, g);
@@ -211,7 +210,7 @@ arma::Row<eT> folded_margin(const LinearLayer<eT>& layer, const Bounds<eT>& in,
     if (columns.is_empty()) continue;
     arma::Mat<eT> d = -layer.weight;  // classes x n: W_y - W_j, rounded once
     d.each_row() += layer.weight.row(y);
-    const arma::Mat<eT> centre = d * arma::Mat<eT>(a.c.cols(columns));              // classes x columns
+    const arma::Mat<eT> centre = d * arma::Mat<eT>(a.c.cols(columns));                // classes x columns
     const arma::Mat<eT> radius = arma::abs(d) * arma::Mat<eT>(a.wide.cols(columns));  // classes x columns
     for (arma::uword k = 0; k < columns.n_elem; ++k)
       for (std::size_t i = 0; i < classes; ++i) {
@@ -242,8 +241,8 @@ arma::Row<eT> margin_of(const Layers<eT>& layers, const arma::Mat<eT>& x, const 
 template <class eT>
 void Layers<eT>::linear(std::string name, arma::Mat<eT> weight, arma::Col<eT> bias) {
   if (!layers_.empty() && weight.n_cols != outputs_)
-    throw ShapeError(fmt::format("certificates: {} takes {} features, the layer before gives {}", name, weight.n_cols,
-                                 outputs_));
+    throw ShapeError(
+        fmt::format("certificates: {} takes {} features, the layer before gives {}", name, weight.n_cols, outputs_));
   if (bias.n_elem != weight.n_rows)
     throw ShapeError(fmt::format("certificates: {} has the weight {}x{} and {} biases; there must be one for each row",
                                  name, weight.n_rows, weight.n_cols, bias.n_elem));
@@ -256,8 +255,7 @@ void Layers<eT>::linear(std::string name, arma::Mat<eT> weight, arma::Col<eT> bi
 
 template <class eT>
 void Layers<eT>::activation(Activation a) {
-  if (layers_.empty())
-    throw OptionError("certificates: the first layer is an activation; begin with a linear layer");
+  if (layers_.empty()) throw OptionError("certificates: the first layer is an activation; begin with a linear layer");
   layers_.push_back(a);
 }
 
@@ -276,10 +274,10 @@ void Layers<eT>::module(nn::Module<eT>& m, const std::string& path) {
     for (std::size_t i = 0; i < sequential->size(); ++i)
       module((*sequential)[i], (path.empty() ? "" : path + ".") + std::to_string(i));
   } else if (dynamic_cast<nn::Dropout<eT>*>(&m) == nullptr) {
-    throw OptionError(
-        fmt::format("certificates: {} is a {}; bounds go through Linear, Relu, Tanh, Sigmoid, Dropout and Sequential. A "
-                    "module of your own that consists of these lists them in a member function layers()",
-                    name, m.type_name()));
+    throw OptionError(fmt::format(
+        "certificates: {} is a {}; bounds go through Linear, Relu, Tanh, Sigmoid, Dropout and Sequential. A "
+        "module of your own that consists of these lists them in a member function layers()",
+        name, m.type_name()));
   }
 }
 
@@ -426,14 +424,14 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
   return out;
 }
 
-#define ARMAGRAD_INSTANTIATE(eT)                                                                                       \
-  template class Layers<eT>;                                                                                           \
-  template struct Bounds<eT>;                                                                                          \
-  template std::vector<Bounds<eT>> bound_propagation(const Layers<eT>&, const arma::Mat<eT>&, double,                  \
-                                                     std::optional<Interval>);                                         \
-  template arma::Row<eT> certified_margin(const Layers<eT>&, const arma::Mat<eT>&, const arma::Row<std::size_t>&,      \
-                                          const arma::Row<double>&, const CertifyOptions&);                            \
-  template std::vector<std::optional<double>> certified_epsilon(const Layers<eT>&, const arma::Mat<eT>&,               \
+#define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
+  template class Layers<eT>;                                                                                      \
+  template struct Bounds<eT>;                                                                                     \
+  template std::vector<Bounds<eT>> bound_propagation(const Layers<eT>&, const arma::Mat<eT>&, double,             \
+                                                     std::optional<Interval>);                                    \
+  template arma::Row<eT> certified_margin(const Layers<eT>&, const arma::Mat<eT>&, const arma::Row<std::size_t>&, \
+                                          const arma::Row<double>&, const CertifyOptions&);                       \
+  template std::vector<std::optional<double>> certified_epsilon(const Layers<eT>&, const arma::Mat<eT>&,          \
                                                                 const arma::Row<std::size_t>&, const CertifyOptions&);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

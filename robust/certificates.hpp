@@ -105,7 +105,8 @@ template <class eT>
 std::vector<Bounds<eT>> bound_propagation(const Layers<eT>& layers, const arma::Mat<eT>& x, double epsilon,
                                           std::optional<Interval> range = Interval{0, 1});
 
-/// A lower bound of logit_label - logit_other, for the worst other, of each column: positive means certified. 1 x batch.
+/// A lower bound of logit_label - logit_other, for the worst other, of each column: positive means certified. 1 x
+/// batch.
 /// @param epsilons 1 x batch
 /// @throws as bound_propagation; ShapeError unless there is a label and an epsilon for each column, ValueError for a
 ///   label that is not below the logits' rows, OptionError when the last layer is not linear

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -184,8 +185,13 @@ BOOST_AUTO_TEST_CASE(retiring_changes_no_bit) {
         for (const bool clip : {false, true})
           for (const std::size_t restarts : {1, 3})
             for (const auto loss : {Loss::cross_entropy, Loss::margin}) {
-              robust::PgdOptions<float> o{.norm = norm, .step = step, .iterations = 60, .restarts = restarts,
-                                          .loss = loss, .judge = judge, .width = 16};
+              robust::PgdOptions<float> o{.norm = norm,
+                                          .step = step,
+                                          .iterations = 60,
+                                          .restarts = restarts,
+                                          .loss = loss,
+                                          .judge = judge,
+                                          .width = 16};
               if (clip) o.clip = {{0, 1}};
               const double epsilon = norm == Norm::l_inf ? 0.1 : 0.3;
               const auto early = robust::pgd(model, e.x, e.y, epsilon, o);
@@ -202,8 +208,7 @@ BOOST_AUTO_TEST_CASE(a_cycle_gives_the_iterate_that_running_on_would_have_given)
   Mlp<float> model;
   const Examples<float> e(model, 20, 150);
   for (const std::size_t iterations : {97, 98, 99, 100}) {  // periods of 2 and more end at different phases
-    robust::PgdOptions<float> o{
-        .step = 1000, .iterations = iterations, .judge = Judge::final_iterate, .width = 16};
+    robust::PgdOptions<float> o{.step = 1000, .iterations = iterations, .judge = Judge::final_iterate, .width = 16};
     const auto early = robust::pgd(model, e.x, e.y, 0.1, o);
     BOOST_TEST(early.passes < early.passes_unretired / 3);
     o.retire = false;
@@ -243,7 +248,8 @@ BOOST_AUTO_TEST_CASE(retiring_changes_no_bit_even_where_places_differ) {
 BOOST_AUTO_TEST_CASE(threads_change_no_bit) {
   Mlp<float> model;
   const Examples<float> e(model, 20, 150);
-  robust::PgdOptions<float> o{.step = 1000, .iterations = 50, .restarts = 2, .judge = Judge::final_iterate, .width = 16};
+  robust::PgdOptions<float> o{
+      .step = 1000, .iterations = 50, .restarts = 2, .judge = Judge::final_iterate, .width = 16};
   const auto one = robust::pgd(model, e.x, e.y, 0.1, o);
   o.threads = 3;
   BOOST_TEST(same(one, robust::pgd(model, e.x, e.y, 0.1, o)));
@@ -288,15 +294,17 @@ BOOST_AUTO_TEST_CASE(an_interrupted_curve_goes_on) {
     };
     BOOST_CHECK_THROW(robust::pgd_curve(model, e.x, e.y, epsilons, o), ag::StateError);
     BOOST_TEST(arma::accu(known) == 50u);
-    o.is_known = [&](arma::uword i, std::size_t b) { return known(b, i) == 1; };
+    o.known = [&](arma::uword i, std::size_t b) {
+      return known(b, i) == 1 ? std::optional<bool>(success(b, i) == 1) : std::nullopt;
+    };
     std::size_t again = 0;
     o.on_finished = [&](const robust::Finished& f) {
       again += known(f.budget, f.example);
       success(f.budget, f.example) = f.success;
     };
-    robust::pgd_curve(model, e.x, e.y, epsilons, o);
+    const auto resumed = robust::pgd_curve(model, e.x, e.y, epsilons, o);
     BOOST_TEST(again == 0u);
-    BOOST_TEST(arma::accu(success != whole.success) == 0u);
+    BOOST_TEST(arma::accu(resumed.success != whole.success) == 0u);
   }
 }
 
@@ -329,8 +337,8 @@ BOOST_AUTO_TEST_CASE(random_starts_depend_on_seed_example_and_restart_alone) {
   BOOST_TEST(std::abs(arma::stddev(arma::vectorise(a)) - 0.6 / std::sqrt(12)) < 0.01);
   o.norm = Norm::l_2;
   const arma::mat b = robust::pgd(flat, x, y, 0.3, o).delta;
-  BOOST_TEST(arma::norm(arma::mean(b, 1)) < 0.05);
-  BOOST_TEST(arma::norm(b.col(0)) > 0.2);  // nearly all of a ball's volume is near its surface
+  BOOST_TEST(arma::norm(arma::mean(b, 1)) < 0.09);  // 0.3 over the root of 40 directions: 0.047
+  BOOST_TEST(arma::norm(b.col(0)) > 0.2);           // nearly all of a ball's volume is near its surface
 }
 
 BOOST_AUTO_TEST_CASE(what_is_wrong_is_said) {
@@ -348,28 +356,32 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_is_said) {
   bad(0.1, {.clip = {{1, 0}}}, "pgd: clip is [1, 0]; low is above high");
   bad(0.1, {.width = 0}, "pgd: width is 0; it must be positive");
   bad(0.1, {.threads = 0}, "pgd: threads is 0; it must be positive");
-  refused<ag::OptionError>([&] { robust::pgd_curve(model, e.x, e.y, {0.1, 0.1}); },
-                           "pgd_curve: epsilon 0.1 follows 0.1; they must grow");
-  refused<ag::ShapeError>([&] { robust::pgd(model, e.x, Labels{1, 2}, 0.1); },
-                          "pgd: x is 20x4 and there are 2 labels; there must be one for each column");
+  refused<ag::OptionError>(
+      [&] {
+        robust::pgd_curve(model, e.x, e.y, {0.1, 0.1});
+      },
+      "pgd_curve: epsilon 0.1 follows 0.1; they must grow");
+  refused<ag::ShapeError>(
+      [&] {
+        robust::pgd(model, e.x, Labels{1, 2}, 0.1);
+      },
+      "pgd: x is 20x4 and there are 2 labels; there must be one for each column");
   refused<ag::ShapeError>([&] { robust::pgd(model, e.x, e.y, arma::rowvec{0.1}); },
                           "pgd: there are 1 epsilons for 4 columns of x; give one for each, or one for all");
-  refused<ag::ValueError>([&] { robust::fgsm(model, e.x, Labels{0, 1, 2, 4}, 0.1); },
-                          "attack: label 4 is not below the model's 4 classes");
+  refused<ag::ValueError>(
+      [&] {
+        robust::fgsm(model, e.x, Labels{0, 1, 2, 4}, 0.1);
+      },
+      "attack: label 4 is not below the model's 4 classes");
   refused<ag::ShapeError>(
       [&] {
-        robust::fgsm(model, e.x, e.y, 0.1,
-                     {.own_loss = [](ag::Var<float> z, const Labels&) { return accu(z); }});
+        robust::fgsm(model, e.x, e.y, 0.1, {.own_loss = [](ag::Var<float> z, const Labels&) { return accu(z); }});
       },
       "attack: own_loss gave 1x1; it must give the loss of each column, 1x4");
-  refused<ag::ShapeError>(
-      [&] { robust::fgsm([](ag::Var<float> x) { return x.cols(0, 0); }, e.x, e.y, 0.1); },
-      "attack: the model gave 20x1 for 4 columns; it must give logits, classes x columns");
-  refused<ag::StateError>(
-      [&] {
-        robust::fgsm([&](ag::Var<float> x) { return detach(model(x)); }, e.x, e.y, 0.1);
-      },
-      "attack: the loss does not depend on the input; compute it from the Var that is given");
+  refused<ag::ShapeError>([&] { robust::fgsm([](ag::Var<float> x) { return x.cols(0, 0); }, e.x, e.y, 0.1); },
+                          "attack: the model gave 20x1 for 4 columns; it must give logits, classes x columns");
+  refused<ag::StateError>([&] { robust::fgsm([&](ag::Var<float> x) { return detach(model(x)); }, e.x, e.y, 0.1); },
+                          "attack: the loss does not depend on the input; compute it from the Var that is given");
 }
 
 BOOST_AUTO_TEST_CASE(a_gradient_that_is_not_finite_is_traced) {

@@ -23,6 +23,8 @@ using ElementTypes = boost::mpl::list<float, double>;
 
 namespace {
 
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
 /// 2-3-3-2 of the published check.
 template <class eT>
 robust::Layers<eT> check_network() {
@@ -56,7 +58,8 @@ arma::Mat<eT> uniform(arma::uword rows, arma::uword cols, std::uint64_t seed) {
   return out;
 }
 
-/// What each linear layer gives for one input, in long double, where the error is far below what float or double resolve.
+/// What each linear layer gives for one input, in long double, where the error is far below what float or double
+/// resolve.
 template <class eT>
 std::vector<std::vector<long double>> exactly(const robust::Layers<eT>& layers, std::vector<long double> a) {
   std::vector<std::vector<long double>> out;
@@ -65,15 +68,17 @@ std::vector<std::vector<long double>> exactly(const robust::Layers<eT>& layers, 
       std::vector<long double> z(linear->weight.n_rows);
       for (arma::uword i = 0; i < linear->weight.n_rows; ++i) {
         z[i] = linear->bias[i];
-        for (arma::uword k = 0; k < linear->weight.n_cols; ++k) z[i] += static_cast<long double>(linear->weight(i, k)) * a[k];
+        for (arma::uword k = 0; k < linear->weight.n_cols; ++k)
+          z[i] += static_cast<long double>(linear->weight(i, k)) * a[k];
       }
       out.push_back(z);
       a = z;
     } else {
       for (long double& v : a) {
         const auto kind = std::get<robust::Activation>(layer);
-        v = kind == robust::Activation::relu ? std::max(v, 0.0L)
-            : kind == robust::Activation::tanh ? std::tanh(v) : 1 / (1 + std::exp(-v));
+        v = kind == robust::Activation::relu   ? std::max(v, 0.0L)
+            : kind == robust::Activation::tanh ? std::tanh(v)
+                                               : 1 / (1 + std::exp(-v));
       }
     }
   }
@@ -246,7 +251,7 @@ BOOST_AUTO_TEST_CASE(the_search_finds_what_trying_every_epsilon_finds) {
   }
   BOOST_TEST(robust::epsilon_grid().size() == 9999u);
   BOOST_TEST(robust::epsilon_grid()[27] == 0.0028);
-  BOOST_TEST(robust::certified_epsilon(layers, arma::mat(10, 0), Labels(0)).empty());
+  BOOST_TEST(robust::certified_epsilon(layers, arma::mat(10, 0), Labels()).empty());
 }
 
 BOOST_AUTO_TEST_CASE(what_is_certified_no_attack_breaks) {
@@ -260,12 +265,13 @@ BOOST_AUTO_TEST_CASE(what_is_certified_no_attack_breaks) {
   for (arma::uword j = 0; j < 200; ++j) epsilons[j] = found[j].value_or(0), certified += found[j].has_value();
   BOOST_TEST(certified > 150u);
   for (const auto loss : {robust::Loss::cross_entropy, robust::Loss::margin}) {
-    const auto attack = robust::pgd(mlp, x, y, epsilons, {.step = 1000, .iterations = 50, .restarts = 3,
-                                                          .clip = {{0, 1}}, .loss = loss});
+    const auto attack = robust::pgd(mlp, x, y, epsilons,
+                                    {.step = 1000, .iterations = 50, .restarts = 3, .clip = {{0, 1}}, .loss = loss});
     BOOST_TEST(arma::accu(attack.success) == 0u);
   }
   // Nor are they too cautious to be of use: at ten times the epsilon attacks do succeed.
-  BOOST_TEST(robust::pgd(mlp, x, y, arma::rowvec(10 * epsilons), {.step = 1000, .clip = {{0, 1}}}).success_rate() > 0.05);
+  BOOST_TEST(robust::pgd(mlp, x, y, arma::rowvec(10 * epsilons), {.step = 1000, .clip = {{0, 1}}}).success_rate() >
+             0.05);
 }
 
 BOOST_AUTO_TEST_CASE(numbers_that_overflow_certify_nothing) {
@@ -284,17 +290,20 @@ BOOST_AUTO_TEST_CASE(bounds_of_two_kinds_are_intersected) {
   a.intersect({{{-1, 2}}, {{1, 4}}});
   BOOST_TEST(arma::approx_equal(a.lower, arma::mat{{0, 2}}, "absdiff", 0));
   BOOST_TEST(arma::approx_equal(a.upper, arma::mat{{1, 3}}, "absdiff", 0));
-  refused<ag::ShapeError>([&] { a.intersect({arma::mat(2, 2), arma::mat(2, 2)}); },
-                          "bounds: 1x2 and 2x2 cannot be intersected");
+  refused<ag::ShapeError>(
+      [&] {
+        a.intersect({arma::mat(2, 2), arma::mat(2, 2)});
+      },
+      "bounds: 1x2 and 2x2 cannot be intersected");
 }
 
 BOOST_AUTO_TEST_CASE(what_is_wrong_is_said) {
   ag::nn::Sequential<double> gelu{ag::nn::Linear<double>(4, 4),
                                   ag::nn::Sequential<double>{ag::nn::Gelu<double>{}, ag::nn::Linear<double>(4, 2)}};
-  refused<ag::OptionError>(
-      [&] { robust::layers(gelu); },
-      "certificates: layer 1.0 is a Gelu; bounds go through Linear, Relu, Tanh, Sigmoid, Dropout and Sequential. A module "
-      "of your own that consists of these lists them in a member function layers()");
+  refused<ag::OptionError>([&] { robust::layers(gelu); },
+                           "certificates: layer 1.0 is a Gelu; bounds go through Linear, Relu, Tanh, Sigmoid, Dropout "
+                           "and Sequential. A module "
+                           "of your own that consists of these lists them in a member function layers()");
   ag::nn::Linear<double> l(4, 3), other(5, 2);
   refused<ag::ShapeError>([&] { robust::layers(l, other); },
                           "certificates: layer 2 (Linear) takes 5 features, the layer before gives 3");
@@ -303,27 +312,43 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_is_said) {
                            "certificates: the first layer is an activation; begin with a linear layer");
   const arma::mat x(4, 2, arma::fill::value(0.5));
   const auto ends = robust::layers(l, relu), layers = robust::layers(l);
-  refused<ag::OptionError>([&] { robust::certified_epsilon(ends, x, Labels{0, 0}); },
-                           "certificates: the last layer is an activation; logits come from a linear layer, so leave the "
-                           "activation out");
+  refused<ag::OptionError>(
+      [&] {
+        robust::certified_epsilon(ends, x, Labels{0, 0});
+      },
+      "certificates: the last layer is an activation; logits come from a linear layer, so leave the "
+      "activation out");
   refused<ag::ShapeError>([&] { robust::bound_propagation(layers, arma::mat(3, 2), 0.1); },
                           "certificates: x is 3x2, the first layer takes 4 features; columns are samples");
   refused<ag::OptionError>([&] { robust::bound_propagation(layers, x, -1); },
                            "certificates: epsilon is -1; it must be at least 0 and finite");
-  refused<ag::ValueError>([&] { robust::bound_propagation(layers, arma::mat(2 * x + 0.5), 0.1); },
-                          "certificates: column 0 of x has the entry 1.5, outside of the range [0, 1]; scale the data or "
-                          "give another range");
-  refused<ag::ValueError>([&] { robust::certified_epsilon(layers, x, Labels{0, 3}); },
-                          "certificates: label 3 is not below the 3 logits");
+  refused<ag::ValueError>(
+      [&] { robust::bound_propagation(layers, arma::mat(2 * x + 0.5), 0.1); },
+      "certificates: column 0 of x has the entry 1.5, outside of the range [0, 1]; scale the data or "
+      "give another range");
+  refused<ag::ValueError>(
+      [&] {
+        robust::certified_epsilon(layers, x, Labels{0, 3});
+      },
+      "certificates: label 3 is not below the 3 logits");
   refused<ag::ShapeError>([&] { robust::certified_margin(layers, x, Labels{0}, {0.1}); },
                           "certificates: x is 4x2 and there are 1 labels; there must be one for each column");
-  refused<ag::ShapeError>([&] { robust::certified_margin(layers, x, Labels{0, 1}, {0.1}); },
-                          "certificates: there are 1 epsilons for 2 columns of x; there must be one for each");
-  refused<ag::OptionError>([&] { robust::certified_epsilon(layers, x, Labels{0, 1}, {.grid = {0.2, 0.1}}); },
-                           "certificates: epsilon 0.1 follows 0.2; the grid must grow");
-  refused<ag::OptionError>([&] { robust::certified_epsilon(layers, x, Labels{0, 1}, {.grid = {}}); },
-                           "certificates: the grid of epsilons is empty");
+  refused<ag::ShapeError>(
+      [&] {
+        robust::certified_margin(layers, x, Labels{0, 1}, {0.1});
+      },
+      "certificates: there are 1 epsilons for 2 columns of x; there must be one for each");
+  refused<ag::OptionError>(
+      [&] {
+        robust::certified_epsilon(layers, x, Labels{0, 1}, {.grid = {0.2, 0.1}});
+      },
+      "certificates: epsilon 0.1 follows 0.2; the grid must grow");
+  refused<ag::OptionError>(
+      [&] {
+        robust::certified_epsilon(layers, x, Labels{0, 1}, {.grid = {}});
+      },
+      "certificates: the grid of epsilons is empty");
   robust::Layers<double> bad;
-  refused<ag::ValueError>([&] { bad.linear("l1", arma::mat{{std::nan("")}}, arma::vec{0}); },
+  refused<ag::ValueError>([&] { bad.linear("l1", arma::mat(1, 1, arma::fill::value(not_a_number)), arma::vec{0}); },
                           "certificates: l1 has an entry that is not finite");
 }

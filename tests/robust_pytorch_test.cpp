@@ -50,7 +50,8 @@ struct Peer {
 BOOST_FIXTURE_TEST_CASE(gradients_by_the_input_agree, Peer) {
   const arma::mat first = x.head_cols(12);
   const Labels labels = y.head_cols(12);
-  for (const auto& [name, loss] : {std::pair{"cross_entropy", robust::Loss::cross_entropy}, {"margin", robust::Loss::margin}}) {
+  for (const auto& [name, loss] :
+       {std::pair{"cross_entropy", robust::Loss::cross_entropy}, {"margin", robust::Loss::margin}}) {
     const arma::mat theirs = file.matrix<double>(std::string("gradient.") + name);
     BOOST_TEST(arma::abs(theirs).max() > 1e-3);
     BOOST_TEST(arma::abs(robust::input_gradient(model, first, labels, loss) - theirs).max() <
@@ -79,9 +80,9 @@ BOOST_FIXTURE_TEST_CASE(auto_pgd_reaches_the_same_losses, Peer) {
   const arma::mat first = x.head_cols(40);
   const Labels labels = y.head_cols(40);
   for (std::size_t b = 0; b < epsilons.size(); ++b) {
-    const auto attack = robust::pgd(model, first, labels, epsilons[b],
-                                    {.iterations = 50, .steps = robust::Steps::halving,
-                                     .judge = robust::Judge::final_iterate});
+    const auto attack =
+        robust::pgd(model, first, labels, epsilons[b],
+                    {.iterations = 50, .steps = robust::Steps::halving, .judge = robust::Judge::final_iterate});
     for (arma::uword j = 0; j < 40; ++j) {
       ag::Tape<double> tape;
       const arma::mat given = first.col(j) + attack.delta.col(j);

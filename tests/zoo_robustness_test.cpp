@@ -77,15 +77,14 @@ BOOST_AUTO_TEST_CASE(the_pipeline_reports_its_figures) {
     std::map<std::string, nlohmann::json> rows, series;
     for (const auto& r : json["rows"]) rows[r["id"]] = r;
     for (const auto& s : json["series"]) series[s["id"]] = s;
-    for (const auto& [id, published] :
-         std::map<std::string, double>{{"robustness.model.test_accuracy", 0.9814},
-                                       {"robustness.model.train_accuracy", 0.9988},
-                                       {"robustness.first18.fgsm", 0.7222},
-                                       {"robustness.first18.pgd", 0.8333},
-                                       {"robustness.certified.check_network.1", 0.0028},
-                                       {"robustness.certified.check_network.2", 0.0067},
-                                       {"robustness.certified.image.1", 0.0008},
-                                       {"robustness.certified.image.2", 0.0013}}) {
+    for (const auto& [id, published] : std::map<std::string, double>{{"robustness.model.test_accuracy", 0.9814},
+                                                                     {"robustness.model.train_accuracy", 0.9988},
+                                                                     {"robustness.first18.fgsm", 0.7222},
+                                                                     {"robustness.first18.pgd", 0.8333},
+                                                                     {"robustness.certified.check_network.1", 0.0028},
+                                                                     {"robustness.certified.check_network.2", 0.0067},
+                                                                     {"robustness.certified.image.1", 0.0008},
+                                                                     {"robustness.certified.image.2", 0.0013}}) {
       BOOST_REQUIRE_MESSAGE(rows.contains(id), id);
       BOOST_TEST(rows[id]["published"].get<double>() == published);
     }
@@ -136,7 +135,9 @@ BOOST_AUTO_TEST_CASE(an_interrupted_attack_is_resumed) {
   const Folder folder;
   const auto set = made_up(60, 4);
   zoo::ImageModel model = zoo::train(set, "model", {.epochs = 2});
-  zoo::CurveJob job{.title = "attack", .images = &set, .epsilons = {0, 0.05, 0.1, 0.2},
+  zoo::CurveJob job{.title = "attack",
+                    .images = &set,
+                    .epsilons = {0, 0.05, 0.1, 0.2},
                     .attack = {.step = 1000, .iterations = 10, .judge = ag::robust::Judge::final_iterate}};
   const auto whole = zoo::attack_curve(model, job);
   job.checkpoint = folder.path / "attack.safetensors";

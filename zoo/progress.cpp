@@ -75,8 +75,8 @@ void Progress::update(long epoch, double loss) {
 
 void Progress::update(long done, const std::string& things) {
   if (due(done))
-    show(fmt::format("{}: {}/{} {}", title_, done, total_, things),
-         fmt::format("{}: {} {}", title_, done, things), done);
+    show(fmt::format("{}: {}/{} {}", title_, done, total_, things), fmt::format("{}: {} {}", title_, done, things),
+         done);
 }
 
 void Progress::show(std::string line, std::string brief, long done) {

@@ -73,11 +73,14 @@ ImageModel model_for(const RobustnessOptions& o, const data::Dataset<float>& tra
   ImageModel model = train(train_set, "robustness: training 784-1024-1024-10", training, o.stopped);
   fs::create_directories(path.parent_path(), none);
   nn::save(model, path.string(),
-           {{"model", "784-1024-1024-10"}, {"data", set_name}, {"seed", fmt::format("{}", o.seed)},
+           {{"model", "784-1024-1024-10"},
+            {"data", set_name},
+            {"seed", fmt::format("{}", o.seed)},
             {"epochs", fmt::format("{}", training.epochs)}});
   std::cerr << fmt::format("robustness: weights saved as {}; later runs load them\n", path.string());
   where = fmt::format(
-      "The weights were trained here, seed {}, {} epochs of SGD with momentum {:g} on a one-cycle schedule, and saved as "
+      "The weights were trained here, seed {}, {} epochs of SGD with momentum {:g} on a one-cycle schedule, and saved "
+      "as "
       "{}; later runs load them.",
       o.seed, training.epochs, training.momentum, path.string());
   return model;
@@ -107,10 +110,13 @@ void gallery(Report& report, ImageModel& model, const Shown& s, const robust::At
     perturbations.push_back({picture_of(attack.delta.col(j)), ""});
     results.push_back({picture_of(given.col(j)), fmt::format("{}", said[j]), right ? Tone::good : Tone::bad});
   }
-  report.figure(signed_image_grid(perturbations, 6), fmt::format("What {} adds, at most {:g} at each pixel.", name, shown_epsilon),
+  report.figure(signed_image_grid(perturbations, 6),
+                fmt::format("What {} adds, at most {:g} at each pixel.", name, shown_epsilon),
                 "Noise-like images in two colours");
-  report.figure(image_grid(results, 6), fmt::format("The images after {}, with what the network says: green where right, red where wrong.", name),
-                "The same images, faintly patterned, most with a wrong answer below");
+  report.figure(
+      image_grid(results, 6),
+      fmt::format("The images after {}, with what the network says: green where right, red where wrong.", name),
+      "The same images, faintly patterned, most with a wrong answer below");
 }
 
 void first_images(Report& report, ImageModel& model, const data::Dataset<float>& test, const std::string& set_name,
@@ -118,10 +124,10 @@ void first_images(Report& report, ImageModel& model, const data::Dataset<float>&
   const Shown s{test.x.head_cols(shown), test.y.head_cols(shown)};
   report.heading(fmt::format("The first {} test images, epsilon {:g}", shown, shown_epsilon));
   const auto fgsm = robust::fgsm(model, s.x, s.y, shown_epsilon);
-  const auto pgd = robust::pgd(model, s.x, s.y, shown_epsilon,
-                               {.step = step, .iterations = 1000, .judge = Judge::final_iterate});
-  for (const auto& [id, label, published, attack] :
-       {std::tuple{"fgsm", "FGSM: attack rate", 0.7222, &fgsm}, {"pgd", "PGD, final of 1000 iterates: attack rate", 0.8333, &pgd}})
+  const auto pgd =
+      robust::pgd(model, s.x, s.y, shown_epsilon, {.step = step, .iterations = 1000, .judge = Judge::final_iterate});
+  for (const auto& [id, label, published, attack] : {std::tuple{"fgsm", "FGSM: attack rate", 0.7222, &fgsm},
+                                                     {"pgd", "PGD, final of 1000 iterates: attack rate", 0.8333, &pgd}})
     report.row({.id = fmt::format("robustness.first18.{}", id),
                 .label = label,
                 .published = published,
@@ -155,15 +161,16 @@ void check_network(Report& report) {
   report.heading("The published check network, 2-3-3-2");
   std::vector<std::vector<std::string>> rows;
   for (std::size_t k = 0; k < 4; ++k) {
-    std::vector<std::string> here{fmt::format("{} bounds at [{:g} {:g}], here", k % 2 == 0 ? "lower" : "upper",
-                                              x(0, k / 2), x(1, k / 2))};
+    std::vector<std::string> here{
+        fmt::format("{} bounds at [{:g} {:g}], here", k % 2 == 0 ? "lower" : "upper", x(0, k / 2), x(1, k / 2))};
     std::vector<std::string> there{"published"};
     for (std::size_t l = 0; l < bounds.size(); ++l) {
       const arma::fvec v = (k % 2 == 0 ? bounds[l].lower : bounds[l].upper).col(k / 2);
       std::string text;
       // Bounds are rounded outward; a hundred-thousandth inward undoes that, so that ties in two decimals show as they
       // were published.
-      for (const float b : v) text += fmt::format("{}{:.2f}", text.empty() ? "" : " ", b + (k % 2 == 0 ? 1e-5 : -1e-5) + 0.0);
+      for (const float b : v)
+        text += fmt::format("{}{:.2f}", text.empty() ? "" : " ", b + (k % 2 == 0 ? 1e-5 : -1e-5) + 0.0);
       here.push_back(text == "-0.00" ? "0.00" : text);
       there.push_back(published[k][l]);
     }
@@ -209,7 +216,8 @@ void report_curves(Report& report, const Curves& c, const RobustnessOptions& o, 
   const std::string judged = o.judge == "any" ? "any iterate" : "the final iterate";
   report.heading("Accuracy against epsilon");
   report.text(fmt::format(
-      "{} {} images. FGSM, and PGD with {} steps to the border, where {} counts. x + delta is not clipped to [0, 1], as "
+      "{} {} images. FGSM, and PGD with {} steps to the border, where {} counts. x + delta is not clipped to [0, 1], "
+      "as "
       "published; the published curves are of the 60,000 training images of MNIST and judged by the final iterate.",
       images, o.split == "test" ? "test" : "training", o.iterations, judged));
   const std::vector<double> fgsm = accuracies(c.fgsm), rounded = accuracies(c.rounded), pgd = accuracies(c.pgd);
@@ -226,7 +234,8 @@ void report_curves(Report& report, const Curves& c, const RobustnessOptions& o, 
                           .y_range = Range{0, 100}}),
                 "Accuracy under attack. Rings are the published curves.", "Falling curves with rings beside them");
   report.text(fmt::format(
-      "Where the published FGSM curve stays above: computed as p - 1, the gradient of a confident prediction rounds to zero "
+      "Where the published FGSM curve stays above: computed as p - 1, the gradient of a confident prediction rounds to "
+      "zero "
       "or noise in float. With the gradient rounded so, accuracy at epsilon {:g} is {} here and {} published, and {} "
       "examples have a gradient that is zero in every entry; exact, it is {}, with {}.",
       budgets.back(), percent(rounded.back()), percent(published_fgsm.back()), c.rounded.zero_gradients.back(),
@@ -273,23 +282,29 @@ void report_certificates(Report& report, ImageModel& model, const data::Dataset<
                 .note = because(set_name, o),
                 .decimals = 4});
   std::vector<std::vector<std::string>> rows;
-  for (const auto& [name, found] : {std::pair{"as published: l_y - u_j", &as_published}, {"last layer folded in", &folded}}) {
+  for (const auto& [name, found] :
+       {std::pair{"as published: l_y - u_j", &as_published}, {"last layer folded in", &folded}}) {
     std::vector<double> values;
     for (const auto& e : *found)
       if (e) values.push_back(*e);
     std::sort(values.begin(), values.end());
     const auto quantile = [&](double q) {
-      return values.empty() ? std::string("none")
-                            : fmt::format("{:.4f}", values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))]);
+      return values.empty()
+                 ? std::string("none")
+                 : fmt::format("{:.4f}", values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))]);
     };
-    rows.push_back({name, share_text(values.size(), n), quantile(0), quantile(0.25), quantile(0.5), quantile(0.75), quantile(1)});
+    rows.push_back(
+        {name, share_text(values.size(), n), quantile(0), quantile(0.25), quantile(0.5), quantile(0.75), quantile(1)});
   }
-  report.table({fmt::format("Largest certified epsilon of {} test images, of 0.0001 ... 0.9999 (found in {})", n, duration(seconds)),
+  report.table({fmt::format("Largest certified epsilon of {} test images, of 0.0001 ... 0.9999 (found in {})", n,
+                            duration(seconds)),
                 {{"margin"}, {"certified at all"}, {"least"}, {"quarter"}, {"median"}, {"three quarters"}, {"largest"}},
                 rows});
 
   // The attack within [0, 1], where the certificates hold.
-  CurveJob job{.title = "robustness: PGD within [0, 1] beside the certificates", .images = &test, .epsilons = bracket,
+  CurveJob job{.title = "robustness: PGD within [0, 1] beside the certificates",
+               .images = &test,
+               .epsilons = bracket,
                .attack = {.step = step, .iterations = 50, .clip = robust::Interval{0, 1}, .threads = threads(o)},
                .stopped = o.stopped};
   const auto attack = attack_curve(model, job);
@@ -313,23 +328,23 @@ void report_certificates(Report& report, ImageModel& model, const data::Dataset<
   report.series({"robustness.certified.share", bracket, certified, {}, {}});
   report.series({"robustness.certified.share_as_published", bracket, certified_published, {}, {}});
   report.series({"robustness.certified.withstands_pgd", bracket, withstands, {}, {}});
-  report.figure(draw(Plot{.x_label = "epsilon",
-                          .y_label = "share of the test images, %",
-                          .curves = {{"not misclassified by PGD within [0, 1]", bracket, in_percent(withstands), Mark::line, 2},
-                                     {"certified, last layer folded in", bracket, in_percent(certified), Mark::line, 1},
-                                     {"certified, as published", bracket, in_percent(certified_published), Mark::dashed, 1}},
-                          .log_x = true,
-                          .y_range = Range{0, 100}}),
-                "The share that is truly robust lies between the certified one and the one that withstands the attack.",
-                "An upper curve that falls late and two lower ones that fall early");
+  report.figure(
+      draw(Plot{.x_label = "epsilon",
+                .y_label = "share of the test images, %",
+                .curves = {{"not misclassified by PGD within [0, 1]", bracket, in_percent(withstands), Mark::line, 2},
+                           {"certified, last layer folded in", bracket, in_percent(certified), Mark::line, 1},
+                           {"certified, as published", bracket, in_percent(certified_published), Mark::dashed, 1}},
+                .log_x = true,
+                .y_range = Range{0, 100}}),
+      "The share that is truly robust lies between the certified one and the one that withstands the attack.",
+      "An upper curve that falls late and two lower ones that fall early");
 }
 
 void describe(Report& report, const std::string& where, const data::Images<float>& images, ImageModel& model,
               const std::string& set_name, const RobustnessOptions& o) {
   report.text(fmt::format("A network 784-1024-1024-10 with ReLU. {}", where));
-  for (const auto& [id, label, set, published] :
-       {std::tuple{"test_accuracy", "test accuracy", &images.test, 0.9814},
-        {"train_accuracy", "training accuracy", &images.train, 0.9988}})
+  for (const auto& [id, label, set, published] : {std::tuple{"test_accuracy", "test accuracy", &images.test, 0.9814},
+                                                  {"train_accuracy", "training accuracy", &images.train, 0.9988}})
     report.row({.id = fmt::format("robustness.model.{}", id),
                 .label = label,
                 .published = published,
@@ -384,20 +399,20 @@ RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float
     const unsigned t = threads(o);
     curves.fgsm = robust::fgsm_curve(model, set.x, set.y, budgets, {.threads = t});
     curves.fgsm_seconds = clock.seconds();
-    curves.rounded = robust::fgsm_curve(model, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
-    const CurveJob job{
-        .title = fmt::format("robustness: PGD, {} images", set.x.n_cols),
-        .images = &set,
-        .epsilons = budgets,
-        .attack = {.step = step,
-                   .iterations = static_cast<std::size_t>(o.iterations),
-                   .judge = o.judge == "any" ? Judge::any_iterate : Judge::final_iterate,
-                   .threads = t},
-        .checkpoint = o.checkpoints.empty()
-                          ? fs::path()
-                          : o.checkpoints / fmt::format("robustness-{}-{}.safetensors", o.split, o.judge),
-        .resume = o.resume,
-        .stopped = o.stopped};
+    curves.rounded =
+        robust::fgsm_curve(model, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
+    const CurveJob job{.title = fmt::format("robustness: PGD, {} images", set.x.n_cols),
+                       .images = &set,
+                       .epsilons = budgets,
+                       .attack = {.step = step,
+                                  .iterations = static_cast<std::size_t>(o.iterations),
+                                  .judge = o.judge == "any" ? Judge::any_iterate : Judge::final_iterate,
+                                  .threads = t},
+                       .checkpoint = o.checkpoints.empty() ? fs::path()
+                                                           : o.checkpoints / fmt::format("robustness-{}-{}.safetensors",
+                                                                                         o.split, o.judge),
+                       .resume = o.resume,
+                       .stopped = o.stopped};
     clock = {};
     curves.pgd = attack_curve(model, job);
     curves.pgd_seconds = clock.seconds();
@@ -415,9 +430,9 @@ RobustnessResult robustness(const RobustnessOptions& o) {
   data::ImageOptions how{.folder = o.data_dir.string()};
   const auto images = o.dataset.empty() ? data::load_first_images<float>({data::mnist(), data::fashion_mnist()}, how)
                                         : data::load_images<float>(data::image_set(o.dataset), how);
-  const std::string name = !o.dataset.empty()                    ? o.dataset
+  const std::string name = !o.dataset.empty()                   ? o.dataset
                            : images.source.starts_with("MNIST") ? "mnist"
-                                                                 : "fashion-mnist";
+                                                                : "fashion-mnist";
   return robustness(o, images, name);
 }
 

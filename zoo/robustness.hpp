@@ -13,16 +13,16 @@
 namespace armagrad::zoo {
 
 struct RobustnessOptions {
-  std::string dataset{};           ///< "mnist" or "fashion-mnist"; empty: the first of them that can be had
+  std::string dataset{};             ///< "mnist" or "fashion-mnist"; empty: the first of them that can be had
   std::filesystem::path data_dir{};  ///< where its files are; empty: wherever load_images finds them
   std::filesystem::path weights{};   ///< a safetensors file; empty: those trained before with this seed, else train
-  std::uint64_t seed = 1;          ///< of the training
-  std::string split = "test";      ///< "test" or "train": the images whose accuracy against epsilon is drawn
-  std::string judge = "any";       ///< of PGD: "any" iterate misclassified, or the "final" one
-  long iterations = 1000;          ///< of PGD
-  long images = 0;                 ///< of the split, from the first on; 0: all
-  std::string device = "cpu";      ///< or "cuda"
-  int threads = 0;                 ///< each with a tape; 0: one per processor if BLAS has one thread; one on CUDA
+  std::uint64_t seed = 1;            ///< of the training
+  std::string split = "test";        ///< "test" or "train": the images whose accuracy against epsilon is drawn
+  std::string judge = "any";         ///< of PGD: "any" iterate misclassified, or the "final" one
+  long iterations = 1000;            ///< of PGD
+  long images = 0;                   ///< of the split, from the first on; 0: all
+  std::string device = "cpu";        ///< or "cuda"
+  int threads = 0;                   ///< each with a tape; 0: one per processor if BLAS has one thread; one on CUDA
 
   std::filesystem::path checkpoints{};  ///< folder for interrupted attacks and, without a home, for weights
   bool resume = false;

@@ -39,12 +39,13 @@ Words read(const fs::path& path, const std::string& expected, std::size_t count)
   const nn::Tensors file = nn::read_safetensors(path.string());
   const auto found = file.metadata.find("attack");
   if (found == file.metadata.end())
-    throw DataError(fmt::format("{}: this is no checkpoint of an attack; remove it or resume with another --out.",
-                                path.string()));
+    throw DataError(
+        fmt::format("{}: this is no checkpoint of an attack; remove it or resume with another --out.", path.string()));
   if (found->second != expected)
-    throw DataError(fmt::format("{}: this checkpoint is of another run ({}; now {}); resume with its options, or start "
-                                "anew without --resume.",
-                                path.string(), found->second, expected));
+    throw DataError(
+        fmt::format("{}: this checkpoint is of another run ({}; now {}); resume with its options, or start "
+                    "anew without --resume.",
+                    path.string(), found->second, expected));
   Words words = file.words("finished");
   if (words.size() != count)
     throw DataError(fmt::format("{}: it has {} results, not {}; the checkpoint is damaged, remove it.", path.string(),
@@ -77,7 +78,11 @@ robust::AttackCurve attack_curve(ImageModel& model, const CurveJob& job) {
   const Clock clock;
   double saved = 0;
   robust::PgdOptions<float> options = job.attack;
-  options.is_known = [&](arma::uword image, std::size_t budget) { return (words[budget * images + image] & 1) != 0; };
+  options.known = [&](arma::uword image, std::size_t budget) -> std::optional<bool> {
+    const std::uint64_t w = words[budget * images + image];
+    if ((w & 1) == 0) return std::nullopt;
+    return (w >> 1 & 1) != 0;
+  };
   options.on_finished = [&](const robust::Finished& f) {
     words[f.budget * images + f.example] = word_of(f);
     progress.update(++done, "attacks");
@@ -86,22 +91,19 @@ robust::AttackCurve attack_curve(ImageModel& model, const CurveJob& job) {
     save();
     saved = clock.seconds();
   };
+  robust::AttackCurve curve;
   try {
-    robust::pgd_curve(model, job.images->x, job.images->y, job.epsilons, options);
+    curve = robust::pgd_curve(model, job.images->x, job.images->y, job.epsilons, options);
   } catch (const Interrupted&) {
     save();
     throw;
   }
-  robust::AttackCurve curve;
-  curve.epsilons = job.epsilons;
-  curve.success.zeros(budgets, images);
+  // Those of earlier runs count as well.
   curve.zero_gradients.assign(budgets, 0);
   curve.passes.assign(budgets, 0);
-  curve.passes_unretired.assign(budgets, std::uint64_t{images} * options.restarts * (options.iterations + 1));
   for (std::size_t b = 0; b < budgets; ++b)
     for (arma::uword i = 0; i < images; ++i) {
       const std::uint64_t w = words[b * images + i];
-      curve.success(b, i) = w >> 1 & 1;
       curve.zero_gradients[b] += w >> 2 & 1;
       curve.passes[b] += w >> 3;
     }

@@ -13,11 +13,11 @@ struct CurveJob {
   std::string title{};                   ///< for progress and messages
   const data::Dataset<float>* images{};  ///< attacked
   std::vector<double> epsilons{};
-  robust::PgdOptions<float> attack{};    ///< its callbacks are this function's
-  std::filesystem::path checkpoint{};    ///< a file, made and replaced while it runs, gone at the end; empty: none
-  bool resume = false;                   ///< go on from the checkpoint if there is one
+  robust::PgdOptions<float> attack{};  ///< its callbacks are this function's
+  std::filesystem::path checkpoint{};  ///< a file, made and replaced while it runs, gone at the end; empty: none
+  bool resume = false;                 ///< go on from the checkpoint if there is one
   double checkpoint_seconds = 20;
-  std::function<bool()> stopped{};       ///< true: write the checkpoint and end with Interrupted
+  std::function<bool()> stopped{};  ///< true: write the checkpoint and end with Interrupted
 };
 
 /// @throws Interrupted; DataError when the checkpoint is damaged or of another job, or cannot be written

@@ -15,8 +15,8 @@ struct ImageModel : nn::Module<float> {
   nn::Linear<float> l1{784, 1024}, l2{1024, 1024}, l3{1024, 10};
   ARMAGRAD_MODULE(l1, l2, l3)
   Var<float> forward(Var<float> x) {
-    const Var<float> a = affine_relu(l1.weight, x, l1.bias);   // (1024 x 784)(784 x batch)
-    return l3(affine_relu(l2.weight, a, l2.bias));             // (10 x 1024)(1024 x 1024)(1024 x batch)
+    const Var<float> a = affine_relu(l1.weight, x, l1.bias);  // (1024 x 784)(784 x batch)
+    return l3(affine_relu(l2.weight, a, l2.bias));            // (10 x 1024)(1024 x 1024)(1024 x batch)
   }
   /// For certificates.
   robust::Layers<float> layers() { return robust::layers(l1, nn::Relu<float>{}, l2, nn::Relu<float>{}, l3); }

@@ -144,6 +144,11 @@ void first_images(Report& report, ImageModel& model, const data::Dataset<float>&
   gallery(report, model, s, pgd, "PGD");
 }
 
+// Bounds are rounded outward: a hundred-thousandth inward again, so that ties in two decimals show as published.
+std::string two_decimals(double bound, bool lower) {
+  return fmt::format("{:.2f}", std::round(100 * (bound + (lower ? 1e-5 : -1e-5))) / 100 + 0.0);
+}
+
 void check_network(Report& report) {
   robust::Layers<float> layers;
   layers.linear("l1", arma::fmat{{0.5f, -1}, {2, 2}, {0, 1}}, arma::fvec{1, 0, 0.5f});
@@ -167,11 +172,8 @@ void check_network(Report& report) {
     for (std::size_t l = 0; l < bounds.size(); ++l) {
       const arma::fvec v = (k % 2 == 0 ? bounds[l].lower : bounds[l].upper).col(k / 2);
       std::string text;
-      // Bounds are rounded outward; a hundred-thousandth inward undoes that, so that ties in two decimals show as they
-      // were published.
-      for (const float b : v)
-        text += fmt::format("{}{:.2f}", text.empty() ? "" : " ", b + (k % 2 == 0 ? 1e-5 : -1e-5) + 0.0);
-      here.push_back(text == "-0.00" ? "0.00" : text);
+      for (const float b : v) text += fmt::format("{}{}", text.empty() ? "" : " ", two_decimals(b, k % 2 == 0));
+      here.push_back(text);
       there.push_back(published[k][l]);
     }
     rows.push_back(here);
@@ -211,8 +213,7 @@ std::vector<double> in_percent(std::vector<double> shares) {
   return shares;
 }
 
-void report_curves(Report& report, const Curves& c, const RobustnessOptions& o, const std::string& set_name,
-                   arma::uword images) {
+void report_curves(Report& report, const Curves& c, const RobustnessOptions& o, arma::uword images) {
   const std::string judged = o.judge == "any" ? "any iterate" : "the final iterate";
   report.heading("Accuracy against epsilon");
   report.text(fmt::format(
@@ -416,7 +417,7 @@ RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float
     clock = {};
     curves.pgd = attack_curve(model, job);
     curves.pgd_seconds = clock.seconds();
-    report_curves(report, curves, o, set_name, set.x.n_cols);
+    report_curves(report, curves, o, set.x.n_cols);
     report_certificates(report, model, images.test, set_name, o);
     remove_checkpoint(job);
   } catch (const Interrupted&) {

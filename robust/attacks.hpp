@@ -75,7 +75,7 @@ struct PgdOptions {
   bool retire = true;
   /// Examples that are computed together. The width never changes, because a product of another width rounds otherwise:
   /// an example that is done makes room for the next one.
-  arma::uword width = 240;
+  arma::uword width = 144;
   /// Each with a tape and `width` places of its own; meant for BLAS on one thread.
   unsigned threads = 1;
 

@@ -227,6 +227,31 @@ arma::Row<eT> folded_margin(const LinearLayer<eT>& layer, const Bounds<eT>& in, 
   return out;
 }
 
+/// What the search for one column's epsilon has seen last.
+class Probes {
+ public:
+  void add(double epsilon, double margin) {
+    before_ = last_;
+    last_ = {epsilon, margin};
+    ++count_;
+  }
+  /// Where a straight line through the last two margins is zero. Nothing when there is none, and after some trials:
+  /// bisection always ends.
+  std::optional<double> zero() const {
+    if (count_ < 2 || count_ > 8) return std::nullopt;
+    const double slope = (last_.margin - before_.margin) / (last_.epsilon - before_.epsilon);
+    if (!(slope < 0) || !std::isfinite(slope)) return std::nullopt;
+    return last_.epsilon - last_.margin / slope;
+  }
+
+ private:
+  struct Probe {
+    double epsilon = 0, margin = 0;
+  };
+  Probe before_{}, last_{};
+  int count_ = 0;
+};
+
 template <class eT>
 arma::Row<eT> margin_of(const Layers<eT>& layers, const arma::Mat<eT>& x, const arma::Row<std::size_t>& labels,
                         const arma::Row<double>& epsilons, const CertifyOptions& options) {
@@ -358,8 +383,8 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
 
   // grid[low - 1] is certified, grid[high] is not; low = 0 and high = size stand for the ends.
   std::vector<std::size_t> low(x.n_cols, 0), high(x.n_cols, grid.size());
-  // Columns first ... last, until all are known. `sample` are results of other columns, sorted: each probe halves those
-  // that are still possible, and where there are none, the interval.
+  std::vector<Probes> probes(x.n_cols);
+  // Columns first ... last, until all are known. `sample` are results of other columns, sorted.
   const auto settle = [&](arma::uword first, arma::uword last, const std::vector<std::size_t>& sample) {
     arma::uvec open = arma::regspace<arma::uvec>(first, last);
     for (std::size_t step = 1; !open.is_empty(); step *= 2) {
@@ -370,12 +395,17 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
         const arma::uword j = open[k];
         const auto from = std::upper_bound(sample.begin(), sample.end(), low[j]);
         const auto to = std::upper_bound(from, sample.end(), high[j]);
-        if (from != to)
+        if (const auto zero = probes[j].zero()) {  // where the margin is to be expected 0, if that can be
+          const auto at = std::upper_bound(grid.begin(), grid.end(), *zero) - grid.begin();
+          probe[k] = std::min(std::max(static_cast<std::size_t>(std::max<std::ptrdiff_t>(at, 1)) - 1, low[j]),
+                              std::min(high[j], grid.size()) - 1);
+        } else if (from != to) {  // halves those of the sample that are possible here
           probe[k] = *(from + (to - from) / 2) - 1;
-        else if (high[j] < grid.size())
+        } else if (high[j] < grid.size()) {
           probe[k] = (low[j] + high[j]) / 2;
-        else
+        } else {
           probe[k] = std::min(low[j] + step - 1, grid.size() - 1);
+        }
         epsilons[k] = grid[probe[k]];
         y[k] = labels[j];
       }
@@ -384,6 +414,7 @@ std::vector<std::optional<double>> certified_epsilon(const Layers<eT>& layers, c
       arma::uword count = 0;
       for (arma::uword k = 0; k < open.n_elem; ++k) {
         const arma::uword j = open[k];
+        probes[j].add(epsilons[k], static_cast<double>(margin[k]));
         if (margin[k] > 0)
           low[j] = probe[k] + 1;
         else

@@ -251,9 +251,9 @@ class Writer {
         const Published& p = published(m.model.number);
         const auto at = std::find(p.epochs.begin(), p.epochs.end(), epoch);
         const double here = loss_at(m.runs.front(), epoch);
-        return (std::isnan(here) ? std::string("stopped") : fmt::format("{:.5g}", here)) + "\n" +
-               (at == p.epochs.end() ? std::string()
-                                     : fmt::format("{:g}", p.losses[static_cast<std::size_t>(at - p.epochs.begin())]));
+        const bool compared = at != p.epochs.end();
+        return (std::isnan(here) ? std::string(compared ? "stopped" : "–") : fmt::format("{:.5g}", here)) + "\n" +
+               (compared ? fmt::format("{:g}", p.losses[static_cast<std::size_t>(at - p.epochs.begin())]) : "");
       });
     }
     report_.table({several
@@ -327,26 +327,31 @@ class Writer {
     report_.list(remarks);
   }
 
+  // The published losses against those of all seeds, and where the runs stopped.
   void trail_remark(const ModelRuns& m, std::vector<std::string>& remarks) const {
     const Published& p = published(m.model.number);
-    std::vector<std::string> below, above;
+    std::vector<std::string> outside;
     for (std::size_t i = 0; i < p.epochs.size(); ++i) {
-      const Range r = range_of(m, [&](const FinishedRun& run) { return loss_at(run, p.epochs[i]); });
-      if (std::isnan(r.low) || std::isnan(r.high)) continue;
-      if (p.losses[i] < r.low)
-        below.push_back(fmt::format("{:.2g} % at epoch {}", 100 * (1 - p.losses[i] / r.low), grouped(p.epochs[i])));
-      if (p.losses[i] > r.high)
-        above.push_back(fmt::format("{:.2g} % at epoch {}", 100 * (p.losses[i] / r.high - 1), grouped(p.epochs[i])));
+      arma::vec here(m.runs.size());
+      for (std::size_t k = 0; k < m.runs.size(); ++k) here[k] = loss_at(m.runs[k], p.epochs[i]);
+      if (!here.is_finite() || (p.losses[i] >= here.min() && p.losses[i] <= here.max())) continue;
+      outside.push_back(fmt::format("at epoch {} {:.3g} % {} their mean, {:.1f} standard deviations",
+                                    grouped(p.epochs[i]), 100 * std::abs(p.losses[i] / arma::mean(here) - 1),
+                                    p.losses[i] < here.min() ? "below" : "above",
+                                    std::abs(p.losses[i] - arma::mean(here)) / arma::stddev(here)));
     }
-    for (const auto& [side, list] : {std::pair{"below", below}, {"above", above}})
-      if (!list.empty())
-        remarks.push_back(fmt::format("Model {}: the published loss lies {} the range over {} seeds by {}.",
-                                      m.model.number, side, m.runs.size(), fmt::join(list, ", ")));
+    if (!outside.empty())
+      remarks.push_back(fmt::format("Model {}: the published loss lies outside of what {} seeds give: {}.",
+                                    m.model.number, m.runs.size(), fmt::join(outside, "; ")));
     const Range epochs = range_of(m, epochs_of);
+    const auto stopped = fmt::format("here the {} runs stopped after {} to {} epochs.", m.runs.size(),
+                                     grouped(epochs.low), grouped(epochs.high));
     if (p.epochs.back() >= epochs.high)
-      remarks.push_back(fmt::format(
-          "Model {}: the published run was still going at epoch {}; here the {} runs stopped after {} to {} epochs.",
-          m.model.number, grouped(p.epochs.back()), m.runs.size(), grouped(epochs.low), grouped(epochs.high)));
+      remarks.push_back(fmt::format("Model {}: the published run was still going at epoch {}; {}", m.model.number,
+                                    grouped(p.epochs.back()), stopped));
+    if (p.epochs.back() + 5000 < epochs.low)  // every 5000th epoch was printed
+      remarks.push_back(fmt::format("Model {}: the published run stopped before epoch {}; {}", m.model.number,
+                                    grouped(p.epochs.back() + 5000), stopped));
   }
 
   void accuracy_plot() {
@@ -388,11 +393,6 @@ class Writer {
     const Range ra = range_of(a, test_of), rb = range_of(b, test_of);
     return text + (ra.low > rb.high || rb.low > ra.high ? "; the ranges over the seeds do not overlap"
                                                         : "; the ranges over the seeds overlap");
-  }
-
-  std::string times_as(double ratio, const char* more, const char* less) const {
-    return ratio >= 1 ? fmt::format("{:.3g} times as {}", ratio, more)
-                      : fmt::format("{:.3g} times as {}", 1 / ratio, less);
   }
 
   void analysis() {
@@ -495,12 +495,11 @@ class Writer {
       const int number = full->model.number;
       items.push_back(fmt::format(
           "Models {} and {}: {} for an update on {} images, {} for one on {}. An epoch takes {} in one update and {} "
-          "in "
-          "{}, {}.",
+          "in {}, {:.2f} times as long.",
           number, number + 1, short_time(per_update(*full)), full->runs[0].run.options.batch,
           short_time(per_update(*mini)), mini->runs[0].run.options.batch, short_time(mean_of(*full, per_epoch)),
           short_time(mean_of(*mini, per_epoch)), grouped(updates_per_epoch(*mini)),
-          times_as(mean_of(*mini, per_epoch) / mean_of(*full, per_epoch), "long", "short")));
+          mean_of(*mini, per_epoch) / mean_of(*full, per_epoch)));
     }
     if (items.empty()) return;
     report_.text("Time per epoch and per update.");
@@ -518,11 +517,15 @@ class Writer {
       for (arma::uword c = 0; c < 10; ++c)
         images.push_back({arma::conv_to<arma::mat>::from(arma::reshape(m.runs.front().weights.row(c), 8, 8).st()),
                           fmt::format("{}", c)});
-      report_.figure(signed_image_grid(images, 10),
-                     "The weights of each digit's score, as images: blue pixels speak for the digit, orange ones "
-                     "against it." +
-                         of_seed(),
-                     "Ten 8x8 images of positive and negative weights, one per digit");
+      const arma::fvec ink = arma::max(digits_.train.x, 1);
+      const auto blank = arma::accu(ink == 0);
+      report_.figure(
+          signed_image_grid(images, 10),
+          fmt::format("The weights of each digit's score, as images: blue pixels speak for the digit, orange "
+                      "ones against it. The weights of the {} pixels that are blank in all training images "
+                      "are as they were drawn.{}",
+                      blank, of_seed()),
+          "Ten 8x8 images of positive and negative weights, one per digit");
     }
     confusion(m);
   }
@@ -583,17 +586,18 @@ class Writer {
     const auto all = mistakes.size();
     if (mistakes.size() > 24) mistakes.resize(24);
     std::vector<Image> images;
-    const auto shown = [&](double score) {
-      return m.model.cross_entropy ? percent(score, 0) : fmt::format("{:.2f}", score);
+    const auto shown = [&](double said, double is) {  // narrow, to stand on one line
+      return m.model.cross_entropy ? fmt::format("{:.0f}/{:.0f} %", 100 * said, 100 * is)
+                                   : fmt::format("{:.2f}/{:.2f}", said, is);
     };
     for (const Mistake& e : mistakes)
-      images.push_back({arma::conv_to<arma::mat>::from(arma::reshape(digits_.test.x.col(e.image), 8, 8).st()),
-                        fmt::format("{} for {}\n{}, {}", e.said, digits_.test.y[e.image], shown(e.said_score),
-                                    shown(e.true_score))});
+      images.push_back(
+          {arma::conv_to<arma::mat>::from(arma::reshape(digits_.test.x.col(e.image), 8, 8).st()),
+           fmt::format("{} as {}\n{}", digits_.test.y[e.image], e.said, shown(e.said_score, e.true_score))});
     report_.figure(
-        image_grid(images, 8, Range{0, 1}),
-        fmt::format("{} test images that are misclassified{}, the surest first: what was said for what it is, and the "
-                    "{} of the two.{}",
+        image_grid(images, 10, Range{0, 1}),
+        fmt::format("{} test images that are misclassified{}, the surest first: what it is and what it was taken for; "
+                    "below, the {} of what it was taken for and of what it is.{}",
                     all, all > images.size() ? fmt::format(" ({} of them)", images.size()) : "",
                     m.model.cross_entropy ? "probabilities" : "scores", of_seed()),
         "Small grey images of handwritten digits with what they were taken for");

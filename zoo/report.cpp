@@ -54,6 +54,13 @@ std::string with_unit(const Row& row, const std::string& numbers) {
   return escape(numbers) + (unit.empty() ? "" : fmt::format("&nbsp;<span class=\"unit\">{}</span>", escape(unit)));
 }
 
+// Running text: a number and its % stay on one line.
+std::string prose(const std::string& text) {
+  std::string html = escape(text);
+  for (auto at = html.find(" %"); at != std::string::npos; at = html.find(" %", at)) html.replace(at, 1, "&nbsp;");
+  return html;
+}
+
 // What follows a line break stands below, small.
 std::string cell_html(const std::string& text) {
   std::string html;
@@ -123,14 +130,14 @@ void Report::heading(const std::string& text) {
 
 void Report::text(const std::string& paragraph) {
   begin_block();
-  body_ += fmt::format("<p>{}</p>\n", escape(paragraph));
+  body_ += fmt::format("<p>{}</p>\n", prose(paragraph));
 }
 
 void Report::list(const std::vector<std::string>& items) {
   begin_block();
   if (items.empty()) return;
   std::string html;
-  for (const auto& item : items) html += fmt::format("<li>{}</li>\n", escape(item));
+  for (const auto& item : items) html += fmt::format("<li>{}</li>\n", prose(item));
   body_ += fmt::format("<ul class=\"remarks\">\n{}</ul>\n", html);
 }
 

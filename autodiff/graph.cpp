@@ -74,6 +74,7 @@ void Graph<eT>::rewind() noexcept {
   retained_.clear();
   labels_.clear();
   parameter_leaves_.clear();
+  forget_kept();
 }
 
 template <class eT>
@@ -621,6 +622,29 @@ void Graph<eT>::run_rule(std::uint32_t i) {
 template <class eT>
 void Graph<eT>::pop_to(std::uint32_t size) {
   size_ = size;
+  if (size >= kept_end_) return;
+  std::erase_if(kept_nodes_, [size](const KeptNode& k) { return k.of >= size || k.node >= size; });
+  kept_end_ = size;
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::kept(std::uint32_t of, const void* kind, bool differentiable) const {
+  const bool needs_gradient = differentiable && gradients_enabled_ && node(of).flags & Node<eT>::needs_gradient;
+  auto k = std::lower_bound(kept_nodes_.begin(), kept_nodes_.end(), of,
+                            [](const KeptNode& a, std::uint32_t b) { return a.of < b; });
+  for (; k != kept_nodes_.end() && k->of == of; ++k)
+    if (k->kind == kind &&
+        (!differentiable || first_order() || ((node(k->node).flags & Node<eT>::needs_gradient) != 0) == needs_gradient))
+      return k->node;
+  return no_node;
+}
+
+template <class eT>
+void Graph<eT>::keep(std::uint32_t of, const void* kind, std::uint32_t as) {
+  const auto at = std::upper_bound(kept_nodes_.begin(), kept_nodes_.end(), of,
+                                   [](std::uint32_t a, const KeptNode& b) { return a < b.of; });
+  kept_nodes_.insert(at, {of, as, kind});
+  kept_end_ = std::max(kept_end_, std::max(of, as) + 1);
 }
 
 template <class eT>

@@ -167,11 +167,28 @@ class Graph {
   }
   bool first_order() const { return mode_ == Mode::first_order; }
 
+  // Factorisations. A recording remembers which node factorises another one, so that a matrix is factorised once for
+  // all that is asked of it. Forgotten where the matrix may change: at both ends of a capture, by Replay::set and
+  // Replay::run.
+  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
+  /// The node kept for node `of` as this kind (any address), or no_node; one that may serve as the result of a
+  /// differentiable operation is asked for with `differentiable`.
+  std::uint32_t kept(std::uint32_t of, const void* kind, bool differentiable) const;
+  void keep(std::uint32_t of, const void* kind, std::uint32_t as);
+  void forget_kept() {
+    kept_nodes_.clear();
+    kept_end_ = 0;
+  }
+
  private:
   enum class Mode : std::uint8_t { eager, first_order, differentiable };
   struct Contribution {
     std::uint32_t operand;
     std::uint32_t node;
+  };
+  struct KeptNode {
+    std::uint32_t of, node;
+    const void* kind;
   };
   static constexpr std::uint32_t chunk_size = 1024;
 
@@ -218,6 +235,8 @@ class Graph {
   std::vector<std::uint32_t> retained_;
   std::vector<LabelSlot> labels_;
   std::vector<std::uint32_t> parameter_leaves_;
+  std::vector<KeptNode> kept_nodes_;  // by `of`
+  std::uint32_t kept_end_ = 0;        // no kept node is here or beyond
   std::vector<std::uint32_t> index_buffer_;
   std::vector<const void*> calls_;
   ModulePath module_path_ = nullptr;
@@ -225,7 +244,6 @@ class Graph {
   std::vector<std::uint32_t> profiled_module_;  // node -> index in Profile::modules, while a profile is made
 
   // Of the pass and the rule being run.
-  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
   bool restricted_ = false;
   std::uint32_t first_pending_ = no_node;
   std::uint32_t rule_node_ = 0;

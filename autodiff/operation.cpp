@@ -25,11 +25,13 @@ Var<eT> record(Graph<eT>& graph, const OperationInfo<eT>& info, const Var<eT>* o
     indices = many.data();
   }
   for (std::size_t k = 0; k < count; ++k) {
-    if (&operands[k].graph() != &graph)
+    if (&operands[k].graph() != &graph) {
+      if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
       throw StateError(
           fmt::format("{}: operands 1 and {} belong to different tapes; bring one over with "
                       "tape.constant(x.value())",
                       info.name, k + 1));
+    }
     indices[k] = operands[k].index();
   }
   return graph.var(graph.record(info, indices, count, attributes));

@@ -5,6 +5,7 @@ namespace armagrad {
 
 namespace detail {
 void list_arithmetic(OperationList&);
+void list_checkpoint(OperationList&);
 void list_elementwise(OperationList&);
 void list_linear_algebra(OperationList&);
 void list_network(OperationList&);
@@ -20,6 +21,7 @@ std::vector<ListedOperation> all_operations() {
   detail::list_shapes(all);
   detail::list_network(all);
   detail::list_linear_algebra(all);
+  detail::list_checkpoint(all);
   return all;
 }
 

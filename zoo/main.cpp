@@ -9,6 +9,7 @@
 #include <armagrad/autodiff/error.hpp>
 
 #include "zoo/digits.hpp"
+#include "zoo/gp.hpp"
 #include "zoo/output.hpp"
 #include "zoo/regression.hpp"
 
@@ -39,6 +40,8 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   digits->add_option("--epochs", options.epochs, "at most so many epochs")->capture_default_str();
   digits->add_option("--lr", options.lr, "learning rate")->capture_default_str();
+  CLI::App* gp = app.add_subcommand("gp", "a Gaussian process on the CO2 of Mauna Loa, fitted by Newton's method");
+  add_out(*gp);
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -60,6 +63,7 @@ int run(int argc, char** argv) {
   };
   if (all || regression->parsed()) finish("regression", zoo::regression());
   if (all || digits->parsed()) finish("digits", zoo::digits(options));
+  if (all || gp->parsed()) finish("gp", zoo::gaussian_process());
   std::cout << "Report: " << std::filesystem::absolute(out / "index.html").lexically_normal().string() << '\n';
   return 0;
 }

@@ -78,6 +78,33 @@ void Graph<eT>::rewind() noexcept {
 }
 
 template <class eT>
+void Graph<eT>::rewind_to(const Mark& mark) {
+  if (capturing<eT> != nullptr) return;
+  std::vector<std::pair<std::uint32_t, arma::Mat<eT>>> gradients;  // of earlier nodes, in memory that is to go
+  for (std::uint32_t i = 0; i < mark.size; ++i) {
+    Node<eT>& n = node(i);
+    if (n.value != nullptr && n.op->lazy && arena_.taken_after(mark.place, n.value)) n.value = nullptr;
+    if (n.gradient == nullptr || !arena_.taken_after(mark.place, n.gradient)) continue;
+    gradients.emplace_back(i, download(n.gradient, n.shape));
+  }
+  size_ = mark.size;
+  ++state_->serial;
+  attribute_block_ = mark.attribute_block;
+  attribute_used_ = mark.attribute_used;
+  long_operands_.resize(mark.long_operands);
+  kept_.resize(mark.kept);
+  labels_.resize(mark.labels);
+  const auto forgotten = [&mark](std::uint32_t i) { return i >= mark.size; };
+  std::erase_if(retained_, forgotten);
+  std::erase_if(parameter_leaves_, forgotten);
+  arena_.rewind_to(mark.place);
+  for (const auto& [i, value] : gradients) {
+    node(i).gradient = new_buffer(node(i).shape);
+    backend().upload(node(i).gradient, value.memptr(), value.n_elem * sizeof(eT));
+  }
+}
+
+template <class eT>
 Node<eT>& Graph<eT>::append() {
   if (size_ == chunks_.size() * chunk_size) {
     if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size)
@@ -321,6 +348,15 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
 template <class eT>
 void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update) {
   const Node<eT>& n = node(i);
+  if (n.op->kernel != nullptr) {  // as Eval::command and Eval::run, without the way through the operation
+    Command<eT> c;
+    c.kernel = n.op->kernel;
+    for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = value(operand(n, k));
+    c.out = {destination, n.shape.rows, n.shape.cols, n.shape.rows};
+    c.beta = beta;
+    c.attributes = n.attributes;
+    return run(c, n.op->name);
+  }
   Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
   e.beta = beta;
   e.update = update;
@@ -484,9 +520,9 @@ void Graph<eT>::mark_dependents(std::uint32_t root, std::span<const std::uint32_
 }
 
 template <class eT>
-void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted) {
+void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, wanted, "backward");
   for (const std::uint32_t r : retained_) {
     if (node(r).gradient != nullptr && !captured_) drop_buffer(node(r).gradient, node(r).shape);
@@ -495,8 +531,11 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   for (const std::uint32_t w : wanted)
     if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
   eT beta;
-  eT* seed = gradient_destination(node(root), beta);
-  fill(seed, node(root).shape, eT(1), beta);
+  eT* first = gradient_destination(node(root), beta);
+  if (seed == no_node)
+    fill(first, node(root).shape, eT(1), beta);
+  else
+    copy_into(value(seed), first, eT(1), beta);
   in_backward_ = true;
   try {
     for (std::uint32_t i = root + 1; i-- > 0;)
@@ -510,11 +549,12 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
 }
 
 template <class eT>
-std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs) {
+std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
+                                                std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, xs, "grad");
-  const std::uint32_t seed = constant(node(root).shape, eT(1));
+  if (seed == no_node) seed = constant(node(root).shape, eT(1));
   gradient_of_.assign(root + 1, 0);
   gradient_of_[root] = seed + 1;
   std::vector<std::uint32_t> out;

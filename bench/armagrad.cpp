@@ -53,28 +53,32 @@ class Armagrad final : public ag::bench::Contestant {
       model_.layers[l].bias.set_value(matrix(p_.biases[l], p_.layers[l + 1], 1));
     }
     delta_.zeros(p_.layers.front(), p_.batch);
+    attacked_ = x_;
   }
 
   void step() override {
     if (replay_) {
-      if (input_) replay_->set(*input_, delta_);
+      if (input_) replay_->set(*input_, attacked_);
       replay_->run();
     } else if (replays_) {  // capturing runs the step, too
       const auto x = tape_.borrow(x_);
       const auto labels = tape_.labels(labels_);
-      if (p_.step == Problem::Step::attack) input_ = tape_.variable(delta_);
+      if (p_.step == Problem::Step::attack) input_ = tape_.variable(attacked_);
       replay_.emplace(tape_.capture([&] { record(x, labels); }));
     } else {
       tape_.rewind();
-      if (p_.step == Problem::Step::attack) input_ = tape_.variable(delta_);
+      if (p_.step == Problem::Step::attack) input_ = tape_.variable(attacked_);
       record(tape_.borrow(x_), labels_);
     }
     if (p_.step == Problem::Step::attack) {
-      const arma::fmat g = input_->grad();
+      const arma::fmat gradient = input_->grad();
       const float alpha = p_.alpha, epsilon = p_.epsilon;
-      for (arma::uword i = 0; i < g.n_elem; ++i) {
+      const float *x = x_.memptr(), *g = gradient.memptr();
+      float *delta = delta_.memptr(), *attacked = attacked_.memptr();
+      for (arma::uword i = 0; i < gradient.n_elem; ++i) {
         const float sign = static_cast<float>(g[i] > 0) - static_cast<float>(g[i] < 0);
-        delta_[i] = std::min(std::max(delta_[i] + alpha * sign, -epsilon), epsilon);
+        delta[i] = std::min(std::max(delta[i] + alpha * sign, -epsilon), epsilon);
+        attacked[i] = x[i] + delta[i];
       }
     }
   }
@@ -90,14 +94,14 @@ class Armagrad final : public ag::bench::Contestant {
       loss_->backward();
       sgd_.step();
     } else {
-      loss_ = ag::nn::cross_entropy(model_(x + *input_), labels, ag::nn::Reduction::sum);
+      loss_ = ag::nn::cross_entropy(model_(*input_), labels, ag::nn::Reduction::sum);
       loss_->backward();
     }
   }
 
   Problem p_;
   bool replays_;
-  arma::fmat x_, delta_;  // features x batch
+  arma::fmat x_, delta_, attacked_;  // features x batch
   arma::Row<std::size_t> labels_;
   Mlp model_;
   ag::optim::Sgd<float> sgd_;

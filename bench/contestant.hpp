@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -42,10 +43,18 @@ inline double memory_of_this_process(const std::string& line_name) {
   return std::nan("");
 }
 
+/// Seconds that this process's threads have been on a processor.
+inline double processor_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
 /// Answers requests until there are none:
 ///   info           what `info` says: {"version", "blas", "threads"}
 ///   check N        {"losses": of N steps from the start}
-///   run WARM N     from the start, WARM steps, then N timed ones: {"seconds": of the N}
+///   run WARM N     from the start, WARM steps, then N timed ones: {"seconds": of the N by the wall's clock,
+///                  "processor": by all threads on processors}
 ///   products N     the same with the time spent in products: {"seconds", "products"}; refused without a clock for them
 ///   memory         {"start": bytes resident before the contestant was made, "now", "peak"}
 /// A request that fails is answered by {"error": why}.
@@ -84,9 +93,11 @@ inline int serve(int argc, char** argv, const nlohmann::json& info,
           words >> warm >> n;
           contestant->reset();
           steps(warm);
+          const double processor = processor_seconds();
           const auto begin = Clock::now();
           steps(n);
           answer["seconds"] = std::chrono::duration<double>(Clock::now() - begin).count();
+          answer["processor"] = processor_seconds() - processor;
         } else if (request == "products" && products) {
           words >> n;
           contestant->reset();

@@ -83,7 +83,8 @@ std::string bars(const Json& race, const Axis& axis) {
   }
   std::string ticks;
   const int octaves = static_cast<int>(std::lround(std::log2(axis.high / axis.low)));
-  for (int i = 0; i <= octaves; i += octaves > 5 ? 2 : 1) {
+  const int below = static_cast<int>(std::lround(-std::log2(axis.low))), step = octaves > 5 ? 2 : 1;
+  for (int i = below % step; i <= octaves; i += step) {  // so that 1x has a tick
     const double ratio = axis.low * std::exp2(i);
     ticks += fmt::format("<span style=\"left:{:.2f}%\">{:g}×</span>", axis.at(ratio), ratio);
   }

@@ -203,11 +203,11 @@ def serve(make, path, answers):
                 for _ in range(warm):
                     step()
                 contestant.wait()
-                begin = time.perf_counter()
+                processor, begin = time.process_time(), time.perf_counter()
                 for _ in range(n):
                     step()
                 contestant.wait()
-                answer = {"seconds": time.perf_counter() - begin}
+                answer = {"seconds": time.perf_counter() - begin, "processor": time.process_time() - processor}
             elif request == "memory":
                 answer = {"start": start, "now": memory("VmRSS"), "peak": memory("VmHWM")}
             else:

@@ -29,6 +29,7 @@ struct Racer {
   double deviation = 0;
   int steps = 1;                  // per turn
   std::vector<double> seconds{};  // per step, of each round
+  std::vector<double> wall{};     // the same by the wall's clock
 };
 
 // Losses of the first steps against the floor's: the largest relative deviation.
@@ -42,9 +43,17 @@ double deviation(const Json& losses, const Json& reference) {
   return worst;
 }
 
-double run(Racer& racer, int steps) {
+struct Turn {
+  double seconds, wall;  // per step
+};
+
+// On one processor a step takes what it was on the processor: the rest of the wall's time belongs to other programs.
+// Several threads wait for each other, too, which only the wall's clock sees.
+Turn run(Racer& racer, int steps, int threads) {
   const int warm = std::max(1, steps / 10);
-  return racer.process.ask(fmt::format("run {} {}", warm, steps)).at("seconds").get<double>() / steps;
+  const auto answer = racer.process.ask(fmt::format("run {} {}", warm, steps));
+  const double wall = answer.at("seconds"), processor = answer.at("processor");
+  return {(threads == 1 ? processor : wall) / steps, wall / steps};
 }
 
 Json to_json(const Spread& s) { return {{"median", s.median}, {"low", s.low}, {"high", s.high}}; }
@@ -126,28 +135,34 @@ Json race(const Row& row, int threads, const std::vector<Entrant>& entrants, con
   }
 
   for (Racer& racer : racers) {  // how many steps fill a turn
-    double each = run(racer, 1);
+    double each = run(racer, 1, threads).seconds;
     while (each * racer.steps < options.turn / 2 && racer.steps < 1 << 20) {
       racer.steps *= 2;
-      each = run(racer, racer.steps);
+      each = run(racer, racer.steps, threads).seconds;
     }
     racer.steps = std::max(1, static_cast<int>(std::ceil(options.turn / each)));
   }
   for (int round = 0; round < options.rounds; ++round) {
     progress(fmt::format("{}, {} thread{}: round {} of {}", row.name, threads, threads == 1 ? "" : "s", round + 1,
                          options.rounds));
-    for (Racer& racer : racers) racer.seconds.push_back(run(racer, racer.steps));
+    for (Racer& racer : racers) {
+      const Turn turn = run(racer, racer.steps, threads);
+      racer.seconds.push_back(turn.seconds);
+      racer.wall.push_back(turn.wall);
+    }
   }
 
   Json contestants = Json::array();
   for (Racer& racer : racers) {
     Json seconds = to_json(spread(racer.seconds));
     seconds["least"] = *std::min_element(racer.seconds.begin(), racer.seconds.end());
-    Json products;  // the share; null for those who have no clock for them
+    std::vector<double> shares;
     try {
-      const auto answer = racer.process.ask(fmt::format("products {}", std::max(racer.steps, 10)));
-      products = answer.at("products").get<double>() / answer.at("seconds").get<double>();
-    } catch (const std::runtime_error&) {
+      for (int i = 0; i < 5; ++i) {
+        const auto answer = racer.process.ask(fmt::format("products {}", std::max(racer.steps / 2, 5)));
+        shares.push_back(answer.at("products").get<double>() / answer.at("seconds").get<double>());
+      }
+    } catch (const std::runtime_error&) {  // it has no clock for them
     }
     contestants.push_back({{"name", racer.name},
                            {"info", racer.info},
@@ -155,9 +170,10 @@ Json race(const Row& row, int threads, const std::vector<Entrant>& entrants, con
                            {"steps", racer.steps},
                            {"seconds", seconds},
                            {"ratio", to_json(ratio(racer.seconds, racers.front().seconds))},
-                           {"products", products},
+                           {"products", shares.empty() ? Json() : Json(quantile(shares, 0.5))},
                            {"memory", Json(racer.process.ask("memory"))},
-                           {"rounds", racer.seconds}});
+                           {"rounds", racer.seconds},
+                           {"wall", racer.wall}});
   }
   std::filesystem::remove(file);
   return {{"row", row.name},

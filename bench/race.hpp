@@ -43,7 +43,8 @@ struct RaceOptions {
 /// The contestant that all are compared with.
 constexpr auto floor_name = "hand-written";
 
-/// Runs one row with so many threads (and processors). Checks first that all compute the same losses.
+/// Runs one row with so many threads (and processors). Checks first that all compute the same losses. With one thread
+/// seconds are those on the processor, so that other programs of the machine cost nobody a place; with more the wall's.
 /// Answers {"row", "title", "threads", "layers", "batch", "step", "contestants": [{"name", "info", "deviation",
 /// "steps", "seconds": {"median", "low", "high", "least"}, "ratio": {"median", "low", "high"}, "products", "memory",
 /// "rounds": seconds per step in each}], "left_out": [{"name", "why"}]}.

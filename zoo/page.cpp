@@ -43,6 +43,8 @@ h1 { margin: 0 0 .5rem; font-size: 2rem; }
 h2 { margin: 0 0 1rem; font-size: 1.55rem; }
 h3 { margin: 2.75rem 0 .6rem; font-size: 1.15rem; }
 p { margin: 0 0 1rem; text-wrap: pretty; overflow-wrap: break-word; }
+.remarks { margin: 0 auto 1rem; padding-left: 1.2rem; }
+.remarks li { margin-bottom: .35rem; overflow-wrap: break-word; }
 a { color: var(--accent); text-underline-offset: .15em; }
 .lead { color: var(--muted); }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 1rem 0 0; padding: 0; list-style: none; }
@@ -66,7 +68,7 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 400; background: var(--paper); }
 .wide tbody th, .wide thead th:first-child { position: sticky; left: 0; background: var(--paper); }
 .compare th:first-child { white-space: normal; }
-.compare small { display: block; color: var(--muted); font-size: .8125rem; }
+th small, td small { display: block; color: var(--muted); font-size: .8125rem; font-weight: 400; }
 td.here { font-weight: 650; }
 td.none { color: var(--muted); }
 .unit { color: var(--muted); font-weight: 400; }
@@ -84,6 +86,8 @@ figcaption { margin-top: .5rem; color: var(--muted); font-size: .875rem; line-he
   max-width: calc(var(--columns) * 6.5rem); }
 .tile { font-size: .875rem; line-height: 1.3; text-align: center; font-variant-numeric: tabular-nums; }
 .tile svg { margin-bottom: .25rem; background: var(--tint); }
+.tile small { display: block; color: var(--muted); font-size: .78rem; }
+.matrix { max-width: 28rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .left-out { padding: .8rem 1rem; border-left: 3px solid var(--bad); background: var(--tint); }
 @media (max-width: 600px) {

@@ -3,7 +3,9 @@
 #include <chrono>
 #include <iostream>
 #include <limits>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -26,7 +28,15 @@ std::size_t terminal_width() {
 
 constexpr auto clear_line = "\r\x1b[K";
 
+// What the runs of this program share: lines are written whole, and the terminal's one tells of all of them.
+std::mutex writing;
+std::vector<Progress*> running;
+std::ostream* line_stands_on = nullptr;
+
 }  // namespace
+
+Clock::Clock() : start_(steady_seconds()) {}
+double Clock::seconds() const { return steady_seconds() - start_; }
 
 Progress::Progress(std::string title, long total, ProgressSettings settings)
     : title_(std::move(title)), total_(total), settings_(std::move(settings)) {
@@ -35,10 +45,16 @@ Progress::Progress(std::string title, long total, ProgressSettings settings)
   if (!settings_.clock) settings_.clock = steady_seconds;
   start_ = settings_.clock();
   shown_ = *settings_.terminal ? -std::numeric_limits<double>::infinity() : start_;
+  const std::lock_guard lock(writing);
+  running.push_back(this);
 }
 
 Progress::~Progress() {
-  if (line_stands_) *settings_.out << '\n' << std::flush;
+  const std::lock_guard lock(writing);
+  std::erase(running, this);
+  if (line_stands_on != settings_.out || !running.empty()) return;
+  *settings_.out << '\n' << std::flush;
+  line_stands_on = nullptr;
 }
 
 double Progress::elapsed() const { return settings_.clock() - start_; }
@@ -55,21 +71,26 @@ void Progress::update(long epoch, double loss) {
     const auto done = static_cast<double>(epoch + 1);
     line += fmt::format(", at most {} left", duration(spent / done * (static_cast<double>(total_) - done)));
   }
-  show(line);
+  const std::lock_guard lock(writing);
+  if (!*settings_.terminal) {
+    *settings_.out << line << '\n' << std::flush;
+    return;
+  }
+  brief_ = fmt::format("{}: epoch {}, loss {:#.5g}", title_, epoch, loss);
+  if (running.size() > 1) {
+    line.clear();
+    for (const Progress* run : running)
+      if (!run->brief_.empty()) line += (line.empty() ? "" : " | ") + run->brief_;
+  }
+  *settings_.out << clear_line << line.substr(0, terminal_width()) << std::flush;
+  line_stands_on = settings_.out;
 }
 
 void Progress::finish(const std::string& text) {
-  *settings_.out << (line_stands_ ? clear_line : "") << title_ << ": " << text << '\n' << std::flush;
-  line_stands_ = false;
-}
-
-void Progress::show(const std::string& line) {
-  if (*settings_.terminal) {
-    *settings_.out << clear_line << line.substr(0, terminal_width()) << std::flush;
-    line_stands_ = true;
-  } else {
-    *settings_.out << line << '\n' << std::flush;
-  }
+  const std::lock_guard lock(writing);
+  brief_.clear();
+  *settings_.out << (line_stands_on == settings_.out ? clear_line : "") << title_ << ": " << text << '\n' << std::flush;
+  line_stands_on = nullptr;
 }
 
 }  // namespace armagrad::zoo

@@ -15,12 +15,23 @@ struct ProgressSettings {
   std::function<double()> clock{};  ///< seconds; a steady clock unless given
 };
 
+/// Seconds since it was made, on a steady clock.
+class Clock {
+ public:
+  Clock();
+  double seconds() const;
+
+ private:
+  double start_;
+};
+
 /// Tells how far a run is. On a terminal one line is rewritten, ten times a second at most; elsewhere a plain line is
 /// written each `every`-th epoch, and after 5 seconds without one:
 ///
 ///     model 5: epoch 5000/100000, loss 0.40489, 2.10 s, at most 39.9 s left
 ///
-/// An update that writes nothing reads the clock and returns (some 30 ns), so it may stand in any training loop.
+/// An update that writes nothing reads the clock and returns (some 30 ns), so it may stand in any training loop. Runs
+/// may go side by side in threads of their own; on a terminal they then share the line.
 class Progress {
  public:
   /// @param title what runs, the start of each line
@@ -40,14 +51,12 @@ class Progress {
   double elapsed() const;
 
  private:
-  void show(const std::string& line);
-
   std::string title_;
   long total_;
   ProgressSettings settings_;
   double start_;
   double shown_;
-  bool line_stands_ = false;
+  std::string brief_;  // what it says on a line it shares
 };
 
 }  // namespace armagrad::zoo

@@ -206,7 +206,6 @@ class Graph {
   // Factorisations. A recording remembers which node factorises another one, so that a matrix is factorised once for
   // all that is asked of it. Forgotten where the matrix may change: at both ends of a capture, by Replay::set and
   // Replay::run.
-  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
   /// The node kept for node `of` as this kind (any address), or no_node; one that may serve as the result of a
   /// differentiable operation is asked for with `differentiable`.
   std::uint32_t kept(std::uint32_t of, const void* kind, bool differentiable) const;

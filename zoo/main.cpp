@@ -1,4 +1,4 @@
-// The zoo's program: `zoo` runs every pipeline, `zoo regression` and `zoo digits` one of them.
+// The zoo's program: `zoo` runs every pipeline, `zoo regression`, `zoo digits` and `zoo robustness` one of them.
 #include <atomic>
 #include <csignal>
 #include <filesystem>
@@ -13,6 +13,7 @@
 #include "zoo/gp.hpp"
 #include "zoo/output.hpp"
 #include "zoo/regression.hpp"
+#include "zoo/robustness.hpp"
 
 namespace zoo = armagrad::zoo;
 
@@ -58,6 +59,24 @@ int run(int argc, char** argv) {
   digits->add_flag("--resume", options.resume, "go on where the same command was interrupted (Ctrl-C)");
   CLI::App* gp = app.add_subcommand("gp", "a Gaussian process on the CO2 of Mauna Loa, fitted by Newton's method");
   add_out(*gp);
+  zoo::RobustnessOptions attacks;
+  CLI::App* robustness =
+      app.add_subcommand("robustness", "attacks on a network for images of MNIST's format, and certificates");
+  add_out(*robustness);
+  robustness->add_option("--dataset", attacks.dataset, "mnist or fashion-mnist [the first that can be had]")
+      ->type_name("NAME");
+  robustness->add_option("--data-dir", attacks.data_dir, "where its files are")->type_name("DIR");
+  robustness->add_option("--weights", attacks.weights, "a safetensors file [trained once, then kept in the cache]")
+      ->type_name("FILE");
+  robustness->add_option("--seed", attacks.seed, "seed of the training")->capture_default_str();
+  robustness->add_option("--split", attacks.split, "attack these images: test or train")->capture_default_str();
+  robustness->add_option("--judge", attacks.judge, "PGD succeeds if any iterate, or if the final one is misclassified")
+      ->capture_default_str();
+  robustness->add_option("--iterations", attacks.iterations, "of PGD")->capture_default_str();
+  robustness->add_option("--images", attacks.images, "attack so many, from the first on [all]");
+  robustness->add_option("--device", attacks.device, "where to compute: cpu or cuda")->capture_default_str();
+  robustness->add_option("--threads", attacks.threads, "attacks side by side [one per processor]");
+  robustness->add_flag("--resume", attacks.resume, "go on where the same command was interrupted (Ctrl-C)");
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -67,11 +86,14 @@ int run(int argc, char** argv) {
 
   const bool all = app.get_subcommands().empty();
   options.stopped = [] { return stop.load(); };
+  attacks.stopped = options.stopped;
   if (all || digits->parsed()) options.checkpoints = out / "checkpoints";
+  if (all || robustness->parsed()) attacks.checkpoints = out / "checkpoints";
   try {
     zoo::check(options);
+    zoo::check(attacks);
     zoo::prepare_output(out);
-    if (!options.checkpoints.empty()) zoo::prepare_output(options.checkpoints);
+    if (all || !regression->parsed()) zoo::prepare_output(out / "checkpoints");
   } catch (const armagrad::Error& e) {
     std::cerr << "zoo: " << e.what() << '\n';
     return bad_usage;
@@ -91,6 +113,11 @@ int run(int argc, char** argv) {
     if (finished) zoo::remove_checkpoints(options);
   }
   if (finished && (all || gp->parsed())) finish("gp", zoo::gaussian_process());
+  if (finished && (all || robustness->parsed())) {
+    const auto result = zoo::robustness(attacks);
+    finished = result.finished;
+    if (finished) finish("robustness", result.report);  // else an earlier report stays as it is
+  }
   if (!finished) std::cout << "Interrupted; the same command with --resume goes on.\n";
   std::cout << "Report: " << std::filesystem::absolute(out / "index.html").lexically_normal().string() << '\n';
   return finished ? 0 : interrupted;

@@ -10,6 +10,7 @@
 #include <armagrad/autodiff/error.hpp>
 
 #include "zoo/digits.hpp"
+#include "zoo/gp.hpp"
 #include "zoo/output.hpp"
 #include "zoo/regression.hpp"
 #include "zoo/robustness.hpp"
@@ -56,6 +57,8 @@ int run(int argc, char** argv) {
   digits->add_option("--jobs", options.jobs, "runs side by side [one per processor]")
       ->check(CLI::PositiveNumber.description(""));
   digits->add_flag("--resume", options.resume, "go on where the same command was interrupted (Ctrl-C)");
+  CLI::App* gp = app.add_subcommand("gp", "a Gaussian process on the CO2 of Mauna Loa, fitted by Newton's method");
+  add_out(*gp);
   zoo::RobustnessOptions attacks;
   CLI::App* robustness =
       app.add_subcommand("robustness", "attacks on a network for images of MNIST's format, and certificates");
@@ -109,6 +112,7 @@ int run(int argc, char** argv) {
     if (result.models > 0) finish("digits", result.report);  // else an earlier report stays as it is
     if (finished) zoo::remove_checkpoints(options);
   }
+  if (finished && (all || gp->parsed())) finish("gp", zoo::gaussian_process());
   if (finished && (all || robustness->parsed())) {
     const auto result = zoo::robustness(attacks);
     finished = result.finished;

@@ -43,7 +43,10 @@ struct StatePool {
 
 template <class eT>
 Graph<eT>::Graph(Device device)
-    : device_(device), state_(StatePool<eT>::instance().acquire()), arena_(device.backend()) {
+    : device_(device),
+      state_(StatePool<eT>::instance().acquire()),
+      arena_(device.backend()),
+      host_code_(device.backend().host_code()) {
   state_->graph = this;
 }
 
@@ -86,13 +89,17 @@ Node<eT>& Graph<eT>::append() {
   n.operand_count = 0;
   n.result = 0;
   n.flags = 0;
+  n.uses = 0;
   return n;
 }
 
 template <class eT>
-void Graph<eT>::fail_other_tape() {
-  throw StateError(
-      "capture: the step computes on another tape, which a replay could not repeat; do that outside of it");
+void Graph<eT>::run_slowly(const Command<eT>& c, const char* operation) {
+  if (captured_graph != nullptr && captured_graph != this)
+    throw StateError(
+        "capture: the step computes on another tape, which a replay could not repeat; do that outside of it");
+  backend().require(*c.kernel, operation);
+  detail::run(backend(), c);
 }
 
 template <class eT>
@@ -152,9 +159,10 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
   }
   bool needs_gradient = false;
   for (std::size_t k = 0; k < count; ++k) {
-    const Node<eT>& n = node(operands[k]);
+    Node<eT>& n = node(operands[k]);
     shapes[k] = n.shape;
     needs_gradient |= (n.flags & Node<eT>::needs_gradient) != 0;
+    if (mode_ != Mode::first_order && n.uses != 255) ++n.uses;
   }
   Operands in(op.name, op.operand_names, shapes, count, attributes, this,
               [](const void* graph) { return static_cast<const Graph*>(graph)->module_path(); });
@@ -245,10 +253,11 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
 // Computing.
 
 template <class eT>
-void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta) {
+void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update) {
   const Node<eT>& n = node(i);
   Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
   e.beta = beta;
+  e.update = update;
   n.op->eval(e);
 }
 
@@ -283,13 +292,6 @@ void Graph<eT>::compute(std::uint32_t i) {
 }
 
 template <class eT>
-View<const eT> Graph<eT>::value(std::uint32_t i) {
-  Node<eT>& n = node(i);
-  if (n.value == nullptr) compute(i);
-  return {n.value, n.shape.rows, n.shape.cols, n.shape.rows};
-}
-
-template <class eT>
 typename Eval<eT>::Factor Graph<eT>::factor(std::uint32_t i) {
   bool transposed = false;
   eT scale = 1;
@@ -321,7 +323,7 @@ void Graph<eT>::copy_into(View<const eT> from, eT* to, eT alpha, eT beta) {
   c.out = {to, from.rows, from.cols, from.rows};
   c.alpha = alpha;
   c.beta = beta;
-  run(c);
+  run(c, "copy");
 }
 
 // Backward.
@@ -367,7 +369,7 @@ void Graph<eT>::fill(eT* to, Shape shape, eT alpha, eT beta) {
   c.out = {to, shape.rows, shape.cols, shape.rows};
   c.alpha = alpha;
   c.beta = beta;
-  run(c);
+  run(c, "fill");
 }
 
 template <class eT>
@@ -501,6 +503,7 @@ void Graph<eT>::run_rule(std::uint32_t i) {
   Node<eT>& n = node(i);
   const bool first_order = gradient_of_.empty();
   for (std::size_t k = 0; k < n.operand_count; ++k) check_version(operand(n, k));
+  if (first_order && n.op->direct != nullptr && n.op->direct(*this, i)) return;
   const std::uint32_t before = size_;
   const std::size_t attributes_before = attribute_used_;
   const std::size_t attribute_block_before = attribute_block_;
@@ -622,9 +625,72 @@ void Graph<eT>::count_uses(std::uint32_t first) {
 }
 
 template <class eT>
+bool Graph<eT>::direct_step(std::uint32_t i, const Kernel<eT>& kernel) {
+  using N = Node<eT>;
+  N& n = node(i);
+  const std::uint32_t operand = n.operands[0];
+  if (!wants_gradient(operand)) return false;
+  N& x = node(operand);
+  const bool keeps = (n.flags & N::keeps_gradient) != 0;
+  const bool in_place = !keeps && x.gradient == nullptr && x.op != &parameter_leaf<eT>;
+  Command<eT> c;
+  c.kernel = &kernel;
+  c.in[0] = {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
+  c.in[1] = value(operand);
+  c.in[2] = value(i);
+  c.attributes = n.attributes;
+  c.out = {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
+  if (!in_place) c.out.data = gradient_destination(x, c.beta);
+  run(c, n.op->name);
+  if (in_place)
+    x.gradient = n.gradient;
+  else if (!keeps)
+    drop_buffer(n.gradient, n.shape);
+  if (!keeps) n.gradient = nullptr;
+  return true;
+}
+
+// Whether the contribution is all of a parameter's gradient, in a form that can write the parameter itself. Nobody
+// reads the parameter later in the pass, since this node is the only one that names it.
+template <class eT>
+bool Graph<eT>::can_step(const Contribution& c) const {
+  const Node<eT>&to = node(c.operand), &from = node(c.node);
+  if (to.op != &parameter_leaf<eT> || to.uses != 1 || c.node < first_pending_) return false;
+  const auto* update = static_cast<const ParameterStorage<eT>*>(to.attributes)->update;
+  if (update == nullptr || !from.op->steps || from.version != 1 || from.value != nullptr || host_code_ < 0)
+    return false;
+  std::size_t contributions = 0;
+  for (const Contribution& other : contributions_) contributions += other.operand == c.operand;
+  return contributions == 1;
+}
+
+template <class eT>
+void Graph<eT>::step(const Contribution& c) {
+  const auto& storage = *static_cast<const ParameterStorage<eT>*>(node(c.operand).attributes);
+  ParameterUpdate<eT>& update = *storage.update;
+  if (update.velocity == nullptr) {
+    evaluate(c.node, storage.value, eT(1), &update);
+  } else {
+    evaluate(c.node, update.velocity, update.started ? eT(1) : eT(0), &update);
+    if (auto* list = capturing<eT>) list->commands.back().beta = 1;  // a replay goes on with the velocity
+  }
+  update.done = true;
+  consumed(c.node);
+}
+
+template <class eT>
 void Graph<eT>::settle() {
   count_uses(first_pending_);
-  for (const Contribution& c : contributions_) contribute(c.operand, c.node);
+  bool steps = false;
+  for (const Contribution& c : contributions_) {
+    if (can_step(c))
+      steps = true;
+    else
+      contribute(c.operand, c.node);
+  }
+  if (steps)  // last: the other contributions read the parameter as it was
+    for (const Contribution& c : contributions_)
+      if (can_step(c)) step(c);
   for (std::uint32_t i = first_pending_; i < size_; ++i) {
     Node<eT>& n = node(i);
     if (n.flags & Node<eT>::owns_value) drop_buffer(n.value, n.shape);

@@ -37,8 +37,9 @@ struct Node {
   std::uint8_t operand_count;
   std::uint8_t result;  // k: this is result k of the operation k nodes before
   std::uint8_t flags;
+  std::uint8_t uses;  // a leaf: how often recorded operations name it, up to 255
 };
-static_assert(sizeof(Node<double>) <= 80);
+static_assert(sizeof(Node<double>) <= 64);
 
 /// Leaves are told apart by the address of their table entry.
 template <class eT>
@@ -96,7 +97,12 @@ class Graph {
   std::uint32_t operand(const Node<eT>& n, std::size_t k) const {
     return n.operand_count <= 3 ? n.operands[k] : long_operands_[n.operands[0] + k];
   }
-  View<const eT> value(std::uint32_t i);  // computes a pending node
+  View<const eT> value(std::uint32_t i) {  // computes a pending node
+    Node<eT>& n = node(i);
+    if (n.value == nullptr) [[unlikely]]
+      compute(i);
+    return {n.value, n.shape.rows, n.shape.cols, n.shape.rows};
+  }
   typename Eval<eT>::Factor factor(std::uint32_t i);
   arma::Mat<eT> download(const eT* data, Shape shape) const;
 
@@ -126,11 +132,16 @@ class Graph {
 
   Device device() const { return device_; }
   Backend& backend() const { return device_.backend(); }
-  void run(const Command<eT>& c) {
-    if (captured_graph != nullptr && captured_graph != this) [[unlikely]]
-      fail_other_tape();
-    detail::run(backend(), c);
+  /// Gives a command to the device on behalf of the named operation.
+  void run(const Command<eT>& c, const char* operation) {
+    if (captured_graph != nullptr || host_code_ < 0) [[unlikely]]
+      run_slowly(c, operation);
+    else
+      c.kernel->host.code[host_code_](c);
   }
+  /// The first-order step of a node with one operand and a fused derivative, kernel(gradient, x, y): in the gradient's
+  /// own memory where nobody else has contributed.
+  bool direct_step(std::uint32_t i, const Kernel<eT>& kernel);
   Arena& arena() { return arena_; }
   TapeState<eT>* state() const { return state_; }
   const void* keep_attributes(const void* bytes, std::size_t count);
@@ -161,10 +172,10 @@ class Graph {
   };
   static constexpr std::uint32_t chunk_size = 1024;
 
-  [[noreturn]] static void fail_other_tape();
+  void run_slowly(const Command<eT>& c, const char* operation);
   Node<eT>& append();
   void pop_to(std::uint32_t size);
-  void evaluate(std::uint32_t i, eT* destination, eT beta);
+  void evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update = nullptr);
   void compute(std::uint32_t i);
   eT* new_buffer(Shape s) { return static_cast<eT*>(arena_.borrow(s.size() * sizeof(eT))); }
   void drop_buffer(eT* p, Shape s) { arena_.give_back(p, s.size() * sizeof(eT)); }
@@ -177,6 +188,8 @@ class Graph {
   void settle_differentiable(std::uint32_t first);
   void consumed(std::uint32_t pending);
   void contribute(std::uint32_t operand, std::uint32_t contribution);
+  bool can_step(const Contribution& c) const;
+  void step(const Contribution& c);
   eT* gradient_destination(Node<eT>& n, eT& beta);
   void check_version(std::uint32_t i) const;
   void forget_gradients(std::uint32_t root);
@@ -188,6 +201,7 @@ class Graph {
   Arena arena_;
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
   std::uint32_t size_ = 0;
+  int host_code_;
   bool gradients_enabled_ = true;
   bool captured_ = false;
   Mode mode_ = Mode::eager;

@@ -16,6 +16,18 @@ namespace detail {
 /// are found. A plain pointer, because parameters may outlive a thread's other variables.
 inline thread_local std::unordered_set<const void*>* parameter_census = nullptr;
 
+struct SgdScalars;
+
+/// An optimizer's wish to be served within backward: a product or sum that is all of a parameter's gradient may write
+/// the parameter (or the velocity) itself, and no gradient is kept then.
+template <class eT>
+struct ParameterUpdate {
+  const SgdScalars* scalars = nullptr;
+  eT* velocity = nullptr;  // null: the parameter itself is written
+  bool started = false;    // the velocity has a value
+  bool done = false;       // set by backward
+};
+
 /// What a parameter, the leaves that alias it and the optimizers that update it share.
 template <class eT>
 struct ParameterStorage {
@@ -30,9 +42,10 @@ struct ParameterStorage {
   eT* gradient = nullptr;     // made by the first backward that reaches it
   bool has_gradient = false;  // false: `gradient` is to be overwritten, not added to
   bool trainable = true;
-  bool vector = false;
-  std::uint32_t version = 0;       // counts the changes of `value`
-  std::string name = "parameter";  // its path within the module it was last collected from
+  bool vector = false;                    // written to model files with one dimension
+  ParameterUpdate<eT>* update = nullptr;  // set while an optimizer runs backward
+  std::uint32_t version = 0;              // counts the changes of `value`
+  std::string name = "parameter";         // its path within the module it was last collected from
 };
 
 }  // namespace detail

@@ -7,6 +7,7 @@
 // pops them. In a differentiable pass (`gradients`) they stay, evaluated, as part of the recording.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -157,6 +158,8 @@ class Graph {
   void refresh(std::uint32_t i) {
     if (node(i).value != nullptr) evaluate(i, node(i).value, eT(0));
   }
+  /// Runs `step` with every command timed.
+  void profile(Profile& into, const std::function<void()>& step);
   /// From now on buffers that are given back may still be used by a replay.
   void note_capture() {
     captured_ = true;
@@ -201,7 +204,9 @@ class Graph {
   Arena arena_;
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
   std::uint32_t size_ = 0;
-  int host_code_;
+  const bool on_host_;
+  int host_code_;  // Backend::host_code; -1 also while somebody watches the commands
+  bool in_backward_ = false;
   bool gradients_enabled_ = true;
   bool captured_ = false;
   Mode mode_ = Mode::eager;
@@ -217,6 +222,7 @@ class Graph {
   std::vector<const void*> calls_;
   ModulePath module_path_ = nullptr;
   std::vector<CallRecord>* call_log_ = nullptr;
+  std::vector<std::uint32_t> profiled_module_;  // node -> index in Profile::modules, while a profile is made
 
   // Of the pass and the rule being run.
   static constexpr std::uint32_t no_node = ~std::uint32_t{0};

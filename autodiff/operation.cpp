@@ -112,7 +112,8 @@ template <class eT>
 Command<eT> Eval<eT>::command(const Kernel<eT>& kernel) const {
   Command<eT> c;
   c.kernel = &kernel;
-  for (std::size_t k = 0; k < size(); ++k) c.in[k] = in(k);
+  const auto& n = graph_.node(node_);
+  for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = graph_.value(graph_.operand(n, k));
   c.out = out_;
   c.alpha = alpha;
   c.beta = beta;

@@ -16,12 +16,14 @@
 //   template <class eT> Var<eT> softsign(Var<eT> x) { return apply<Softsign>(x); }
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/var.hpp>
 
 namespace armagrad {
@@ -280,7 +282,11 @@ struct HostCall {
     else
       F{}(alias(c.in[k])..., out);
   }
-  static void run(const Command<eT>& c) { call(c, std::make_index_sequence<operands>()); }
+  static void run(const Command<eT>& c) {
+    const double n = std::max({c.out.rows, c.out.cols, c.in[0].rows, c.in[0].cols});
+    const BlasThreads threads(n * n * n);  // at most what LAPACK does with it
+    call(c, std::make_index_sequence<operands>());
+  }
   static inline const Kernel<eT> kernel{"host", &run};
 };
 

@@ -236,6 +236,13 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
 }
 
 template <class eT>
+Profile Tape<eT>::profile(const std::function<void()>& step) {
+  Profile out;
+  graph().profile(out, step);
+  return out;
+}
+
+template <class eT>
 std::string Tape<eT>::to_text() const {
   using N = detail::Node<eT>;
   const auto& g = graph();

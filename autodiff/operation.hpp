@@ -281,7 +281,7 @@ constexpr OperationInfo<eT> make_info() {
   info.shape = &Op::shape;
   info.eval = &Op::template eval<eT>;
   if constexpr (requires(Rule<eT> & r) { Op::template vjp<eT>(r); }) info.vjp = &Op::template vjp<eT>;
-  if constexpr (requires { Op::template kernel<eT>; }) info.kernel = &Op::template kernel<eT>;
+  if constexpr (requires { Op::template kernel<eT>(); }) info.kernel = Op::template kernel<eT>();
   if constexpr (requires(Graph<eT> & g) { Op::direct(g, 0u); }) info.direct = &Op::template direct<eT>;
   if constexpr (requires(const Operands& in) { Op::alias(in); }) info.alias = &Op::alias;
   if constexpr (requires(ForwardRule<eT> & r) { Op::template jvp<eT>(r); }) info.jvp = &Op::template jvp<eT>;

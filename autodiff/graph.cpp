@@ -3,6 +3,7 @@
 #include <deque>
 #include <limits>
 #include <mutex>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -47,6 +48,7 @@ Graph<eT>::Graph(Device device)
     : device_(device),
       state_(StatePool<eT>::instance().acquire()),
       arena_(device.backend()),
+      on_host_(device.backend().host_code() >= 0),
       host_code_(device.backend().host_code()) {
   state_->graph = this;
 }
@@ -76,6 +78,33 @@ void Graph<eT>::rewind() noexcept {
 }
 
 template <class eT>
+void Graph<eT>::rewind_to(const Mark& mark) {
+  if (capturing<eT> != nullptr) return;
+  std::vector<std::pair<std::uint32_t, arma::Mat<eT>>> gradients;  // of earlier nodes, in memory that is to go
+  for (std::uint32_t i = 0; i < mark.size; ++i) {
+    Node<eT>& n = node(i);
+    if (n.value != nullptr && n.op->lazy && arena_.taken_after(mark.place, n.value)) n.value = nullptr;
+    if (n.gradient == nullptr || !arena_.taken_after(mark.place, n.gradient)) continue;
+    gradients.emplace_back(i, download(n.gradient, n.shape));
+  }
+  size_ = mark.size;
+  ++state_->serial;
+  attribute_block_ = mark.attribute_block;
+  attribute_used_ = mark.attribute_used;
+  long_operands_.resize(mark.long_operands);
+  kept_.resize(mark.kept);
+  labels_.resize(mark.labels);
+  const auto forgotten = [&mark](std::uint32_t i) { return i >= mark.size; };
+  std::erase_if(retained_, forgotten);
+  std::erase_if(parameter_leaves_, forgotten);
+  arena_.rewind_to(mark.place);
+  for (const auto& [i, value] : gradients) {
+    node(i).gradient = new_buffer(node(i).shape);
+    backend().upload(node(i).gradient, value.memptr(), value.n_elem * sizeof(eT));
+  }
+}
+
+template <class eT>
 Node<eT>& Graph<eT>::append() {
   if (size_ == chunks_.size() * chunk_size) {
     if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size)
@@ -101,7 +130,69 @@ void Graph<eT>::run_slowly(const Command<eT>& c, const char* operation) {
     throw StateError(
         "capture: the step computes on another tape, which a replay could not repeat; do that outside of it");
   backend().require(*c.kernel, operation);
-  detail::run(backend(), c);
+  if (profiler != nullptr) {
+    // A node is timed under the module that recorded it, forward and backward.
+    const auto before = std::pair(profiler->phase, profiler->module);
+    profiler->phase = in_backward_ ? Profile::Phase::backward : Profile::Phase::forward;
+    if (in_backward_) {
+      profiler->module = rule_node_ < profiled_module_.size() ? profiled_module_[rule_node_] : 0;
+    } else {
+      auto& modules = profiler->profile->modules;
+      const auto at = std::find(modules.begin(), modules.end(), module_path());
+      profiler->module = static_cast<std::uint32_t>(at - modules.begin());
+      if (at == modules.end()) modules.push_back(module_path());
+      profiled_module_.resize(size_, profiler->module);
+    }
+    detail::run(backend(), c, operation);
+    std::tie(profiler->phase, profiler->module) = before;
+    return;
+  }
+  detail::run(backend(), c, operation);
+}
+
+template <class eT>
+void Profiler::run(Backend& backend, const Command<eT>& c, const char* operation) {
+  double bytes = static_cast<double>(c.out.size()) * (c.beta == eT(0) ? 1 : 2);
+  for (const auto& in : c.in) bytes += in.data != nullptr ? static_cast<double>(in.size()) : 0;
+  for (const auto& out : c.more_out) bytes += out.data != nullptr ? static_cast<double>(out.size()) : 0;
+  const bool product = c.kernel == &kernels<eT>::gemm;
+  const double inner = (c.flags & transpose_a) != 0 ? c.in[0].rows : c.in[0].cols;
+  backend.synchronize();
+  const double start = now();
+  backend.run(c);
+  backend.synchronize();
+  const double end = now();
+  profile->entries.push_back({operation, c.kernel->name, phase, module, start - origin, end - start, bytes * sizeof(eT),
+                              product ? 2 * static_cast<double>(c.out.size()) * inner : 0});
+}
+template void Profiler::run(Backend&, const Command<float>&, const char*);
+template void Profiler::run(Backend&, const Command<double>&, const char*);
+
+template <class eT>
+void Graph<eT>::profile(Profile& into, const std::function<void()>& step) {
+  if (profiler != nullptr) throw StateError("profile: another profile is being made in this thread");
+  Profiler mine{&into};
+  struct Watching {
+    Watching(Graph& g, Profiler* p) : graph(g), host_code(g.host_code_) {
+      profiler = p;
+      graph.host_code_ = -1;
+    }
+    Watching(const Watching&) = delete;
+    Watching& operator=(const Watching&) = delete;
+    ~Watching() {
+      profiler = nullptr;
+      graph.host_code_ = host_code;
+      graph.profiled_module_.clear();
+    }
+    Graph& graph;
+    const int host_code;
+  };
+  {
+    const Watching guard(*this, &mine);
+    profiled_module_.assign(size_, 0);
+    step();
+  }
+  into.seconds = Profiler::now() - mine.origin;
 }
 
 template <class eT>
@@ -257,6 +348,15 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
 template <class eT>
 void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update) {
   const Node<eT>& n = node(i);
+  if (n.op->kernel != nullptr) {  // as Eval::command and Eval::run, without the way through the operation
+    Command<eT> c;
+    c.kernel = n.op->kernel;
+    for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = value(operand(n, k));
+    c.out = {destination, n.shape.rows, n.shape.cols, n.shape.rows};
+    c.beta = beta;
+    c.attributes = n.attributes;
+    return run(c, n.op->name);
+  }
   Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
   e.beta = beta;
   e.update = update;
@@ -420,9 +520,9 @@ void Graph<eT>::mark_dependents(std::uint32_t root, std::span<const std::uint32_
 }
 
 template <class eT>
-void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted) {
+void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, wanted, "backward");
   for (const std::uint32_t r : retained_) {
     if (node(r).gradient != nullptr && !captured_) drop_buffer(node(r).gradient, node(r).shape);
@@ -431,23 +531,30 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   for (const std::uint32_t w : wanted)
     if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
   eT beta;
-  eT* seed = gradient_destination(node(root), beta);
-  fill(seed, node(root).shape, eT(1), beta);
+  eT* first = gradient_destination(node(root), beta);
+  if (seed == no_node)
+    fill(first, node(root).shape, eT(1), beta);
+  else
+    copy_into(value(seed), first, eT(1), beta);
+  in_backward_ = true;
   try {
     for (std::uint32_t i = root + 1; i-- > 0;)
       if (reached(i)) run_rule(i);
   } catch (...) {
+    in_backward_ = false;
     forget_gradients(root);
     throw;
   }
+  in_backward_ = false;
 }
 
 template <class eT>
-std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs) {
+std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
+                                                std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, xs, "grad");
-  const std::uint32_t seed = constant(node(root).shape, eT(1));
+  if (seed == no_node) seed = constant(node(root).shape, eT(1));
   gradient_of_.assign(root + 1, 0);
   gradient_of_[root] = seed + 1;
   std::vector<std::uint32_t> out;
@@ -505,6 +612,7 @@ void Graph<eT>::run_rule(std::uint32_t i) {
   Node<eT>& n = node(i);
   const bool first_order = gradient_of_.empty();
   for (std::size_t k = 0; k < n.operand_count; ++k) check_version(operand(n, k));
+  rule_node_ = i;
   if (first_order && n.op->direct != nullptr && n.op->direct(*this, i)) return;
   const std::uint32_t before = size_;
   const std::size_t attributes_before = attribute_used_;
@@ -512,7 +620,6 @@ void Graph<eT>::run_rule(std::uint32_t i) {
   const std::size_t operands_before = long_operands_.size();
   const bool gradients_before = gradients_enabled_;
   ++state_->serial;
-  rule_node_ = i;
   std::fill(std::begin(rule_gradients_), std::end(rule_gradients_), no_node);
   contributions_.clear();
   try {
@@ -682,8 +789,7 @@ bool Graph<eT>::can_step(const Contribution& c) const {
   const Node<eT>&to = node(c.operand), &from = node(c.node);
   if (to.op != &parameter_leaf<eT> || to.uses != 1 || c.node < first_pending_) return false;
   const auto* update = static_cast<const ParameterStorage<eT>*>(to.attributes)->update;
-  if (update == nullptr || !from.op->steps || from.version != 1 || from.value != nullptr || host_code_ < 0)
-    return false;
+  if (update == nullptr || !from.op->steps || from.version != 1 || from.value != nullptr || !on_host_) return false;
   std::size_t contributions = 0;
   for (const Contribution& other : contributions_) contributions += other.operand == c.operand;
   return contributions == 1;

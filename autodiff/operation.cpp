@@ -26,11 +26,13 @@ Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size
   Graph<eT>& graph = operands[0].graph();
   indices[0] = operands[0].index();
   for (std::size_t k = 1; k < count; ++k) {
-    if (&operands[k].graph() != &graph)
+    if (&operands[k].graph() != &graph) {
+      if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
       throw StateError(
           fmt::format("{}: operands 1 and {} belong to different tapes; bring one over with "
                       "tape.constant(x.value())",
                       info.name, k + 1));
+    }
     indices[k] = operands[k].index();
   }
   return graph.var(graph.record(info, indices, count, attributes));
@@ -112,7 +114,8 @@ template <class eT>
 Command<eT> Eval<eT>::command(const Kernel<eT>& kernel) const {
   Command<eT> c;
   c.kernel = &kernel;
-  for (std::size_t k = 0; k < size(); ++k) c.in[k] = in(k);
+  const auto& n = graph_.node(node_);
+  for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = graph_.value(graph_.operand(n, k));
   c.out = out_;
   c.alpha = alpha;
   c.beta = beta;

@@ -5,6 +5,7 @@ namespace armagrad {
 
 namespace detail {
 void list_arithmetic(OperationList&);
+void list_checkpoint(OperationList&);
 void list_elementwise(OperationList&);
 void list_factorisations(OperationList&);
 void list_matrix_functions(OperationList&);
@@ -30,6 +31,7 @@ std::vector<ListedOperation> all_operations() {
   detail::list_matrix_functions(all);
   detail::list_vectors(all);
   detail::list_sparse(all);
+  detail::list_checkpoint(all);
   return all;
 }
 

@@ -24,8 +24,11 @@ Shape shape_of(arma::uword rows, arma::uword cols) {
 template <class eT>
 detail::Graph<eT>& Var<eT>::graph() const {
   detail::Graph<eT>* graph = state_->graph;
-  if (graph == nullptr)
+  if (graph == nullptr) {
+    if (state_ == &unassigned_)
+      throw StateError("Var: it was never assigned; it must come from a tape or an operation");
     throw StateError("Var: its tape was destroyed; keep the tape alive as long as its Vars are used");
+  }
   if (index_ >= graph->size() || graph->node(index_).serial != serial_)
     throw StateError(
         "Var: its recording is gone: the tape was rewound, moved or destroyed since; take what you need with .value() "
@@ -188,7 +191,7 @@ Device Tape<eT>::device() const {
 }
 template <class eT>
 std::size_t Tape<eT>::capacity() const {
-  return graph().arena().capacity();
+  return graph().capacity();
 }
 
 template <class eT>
@@ -198,6 +201,22 @@ Tape<eT>::NoGrad::NoGrad(Tape& tape) : state_(tape.graph().state()), before_(tap
 template <class eT>
 Tape<eT>::NoGrad::~NoGrad() {
   if (state_->graph != nullptr) state_->graph->set_gradients_enabled(before_);
+}
+
+template <class eT>
+struct Tape<eT>::Scope::Begin {
+  detail::TapeState<eT>* state;
+  std::uint32_t recording;
+  typename detail::Graph<eT>::Mark mark;
+};
+template <class eT>
+Tape<eT>::Scope::Scope(Tape& tape)
+    : begin_(new Begin{tape.graph().state(), tape.graph().state()->recording, tape.graph().mark()}) {}
+template <class eT>
+Tape<eT>::Scope::~Scope() {
+  // Of a tape that was rewound, moved or destroyed since, nothing of ours is left.
+  if (begin_->state->graph != nullptr && begin_->state->recording == begin_->recording)
+    begin_->state->graph->rewind_to(begin_->mark);
 }
 
 template <class eT>
@@ -235,6 +254,13 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
   g->note_capture();
   g->forget_kept();
   return Replay<eT>(state, std::move(list));
+}
+
+template <class eT>
+Profile Tape<eT>::profile(const std::function<void()>& step) {
+  Profile out;
+  graph().profile(out, step);
+  return out;
 }
 
 template <class eT>

@@ -42,6 +42,7 @@ InstructionSet instructions_here() {
 
 class Cpu final : public Backend {
  public:
+  Cpu() { detail::say_blas_advice_once(); }
   const char* name() const override { return "cpu"; }
   void* allocate(std::size_t bytes) override {
     void* memory = std::aligned_alloc(64, (std::max<std::size_t>(bytes, 1) + 63) / 64 * 64);
@@ -444,6 +445,11 @@ ARMAGRAD_KERNEL(dropout)
 ARMAGRAD_KERNEL(sgd)
 ARMAGRAD_KERNEL(clip)
 #undef ARMAGRAD_KERNEL
+
+const char* instruction_set_name() {
+  static constexpr const char* names[] = {"plain", "avx2", "avx512"};
+  return names[static_cast<int>(instructions_here())];
+}
 
 template struct kernels<float>;
 template struct kernels<double>;

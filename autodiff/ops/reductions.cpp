@@ -116,6 +116,10 @@ struct LogSumExp {
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, exp(r.operand(0) - r.result()) % r.grad());
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(sum(exp(r.operand(0) - r.result()) % r.tangent(0), r.template attributes<Dimension>().dim));
+  }
   static void samples(Samples& s) {
     dimension_samples(
         s, [](auto x, int dim) { return log_sum_exp(x, dim); },
@@ -155,6 +159,10 @@ struct Extremum {
   template <class eT>
   static void vjp(Rule<eT>& r) {  // the mask is piecewise constant: no gradient by it
     if (r.has_grad(0)) r.accumulate(0, r.result(1) % r.grad(0));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // the mask does not move
+    if (r.needs(0)) r.add(sum(r.result(1) % r.tangent(0), r.template attributes<Dimension>().dim));
   }
   static void samples(Samples& s) {
     dimension_samples(
@@ -199,6 +207,17 @@ struct Dot {
       r.accumulate(k, multiply(other, r.grad()));
     }
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const arma::uword n = r.operand(0).n_elem();
+    for (const std::size_t k : {0, 1}) {
+      if (!r.has_tangent(k)) continue;
+      const Var<eT> other = r.operand(1 - k);
+      r.add(r.directions() == 1 ? dot(r.tangent(k), other)
+                                : matmul(reshape(other, 1, n), reshape(r.tangent(k), n, r.directions())));  // 1 x d
+    }
+  }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return dot(in[0], in[1]); };
     const auto plain = [](const std::vector<arma::mat>& in) { return arma::mat{arma::dot(in[0], in[1])}; };
@@ -230,6 +249,11 @@ struct Norm {
   static void vjp(Rule<eT>& r) {  // x / norm, and 0 where the norm is 0
     const Var<eT> y = r.result();
     r.accumulate(0, multiply(r.operand(0), divide(r.grad(), y + (y == 0.0))));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> y = r.result();
+    r.add(divide(dot(r.operand(0), r.tangent(0)), y + (y == 0.0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return norm(in[0], "fro"); };

@@ -219,7 +219,7 @@ BOOST_AUTO_TEST_CASE(functions_of_values_alone_are_right_where_values_repeat) {
   BOOST_TEST(close(gradient([](Var v) { return norm(v, 2); }, a), c * mat(q.col(0) * p.col(0).t())));
   BOOST_TEST(close(gradient([](Var v) { return accu(svd(v)); }, arma::eye(3, 3)), c * arma::eye(3, 3)));
   // Not unique: one of the sub-gradients, u v' with unit vectors.
-  BOOST_TEST(arma::norm(gradient([](Var v) { return norm(v, 2); }, arma::eye(3, 3)), "nuc") == c,
+  BOOST_TEST(arma::accu(arma::svd(gradient([](Var v) { return norm(v, 2); }, arma::eye(3, 3)))) == c,
              boost::test_tools::tolerance(1e-13));
 }
 
@@ -341,7 +341,7 @@ BOOST_AUTO_TEST_CASE(sub_gradients) {
 }
 
 BOOST_AUTO_TEST_CASE(single_elements_and_columns) {
-  const mat x{{-1.7}}, column{2, -1, 0.5};
+  const mat x(1, 1, arma::fill::value(-1.7)), column{2, -1, 0.5};
   Tape tape;
   const Var a = tape.variable(x);
   BOOST_TEST(det(a).item() == -1.7);

@@ -5,6 +5,8 @@
 #include <armagrad/autodiff/derivatives.hpp>
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/gradient.hpp>
+#include <armagrad/autodiff/machine.hpp>
 #include <armagrad/autodiff/operations.hpp>
 #include <armagrad/autodiff/parameter.hpp>
+#include <armagrad/autodiff/profile.hpp>
 #include <armagrad/autodiff/tape.hpp>

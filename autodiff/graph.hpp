@@ -7,6 +7,7 @@
 // pops them. In a differentiable pass (`gradients`) they stay, evaluated, as part of the recording.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,8 +46,9 @@ struct Node {
   std::uint8_t operand_count;
   std::uint8_t result;  // k: this is result k of the operation k nodes before
   std::uint8_t flags;
+  std::uint8_t uses;  // a leaf: how often recorded operations name it, up to 255
 };
-static_assert(sizeof(Node<double>) <= 80);
+static_assert(sizeof(Node<double>) <= 64);
 
 /// Leaves are told apart by the address of their table entry.
 template <class eT>
@@ -116,7 +118,12 @@ class Graph {
   std::uint32_t operand(const Node<eT>& n, std::size_t k) const {
     return n.operand_count <= 3 ? n.operands[k] : long_operands_[n.operands[0] + k];
   }
-  View<const eT> value(std::uint32_t i);  // computes a pending node
+  View<const eT> value(std::uint32_t i) {  // computes a pending node
+    Node<eT>& n = node(i);
+    if (n.value == nullptr) [[unlikely]]
+      compute(i);
+    return {n.value, n.shape.rows, n.shape.cols, n.shape.rows};
+  }
   typename Eval<eT>::Factor factor(std::uint32_t i);
   arma::Mat<eT> download(const eT* data, Shape shape) const;
 
@@ -149,11 +156,16 @@ class Graph {
 
   Device device() const { return device_; }
   Backend& backend() const { return device_.backend(); }
-  void run(const Command<eT>& c) {
-    if (captured_graph != nullptr && captured_graph != this) [[unlikely]]
-      fail_other_tape();
-    detail::run(backend(), c);
+  /// Gives a command to the device on behalf of the named operation.
+  void run(const Command<eT>& c, const char* operation) {
+    if (captured_graph != nullptr || host_code_ < 0) [[unlikely]]
+      run_slowly(c, operation);
+    else
+      c.kernel->host.code[host_code_](c);
   }
+  /// The first-order step of a node with one operand and a fused derivative, kernel(gradient, x, y): in the gradient's
+  /// own memory where nobody else has contributed.
+  bool direct_step(std::uint32_t i, const Kernel<eT>& kernel);
   Arena& arena() { return arena_; }
   TapeState<eT>* state() const { return state_; }
   const void* keep_attributes(const void* bytes, std::size_t count);
@@ -169,6 +181,8 @@ class Graph {
   void refresh(std::uint32_t i) {
     if (node(i).value != nullptr) evaluate(i, node(i).value, eT(0));
   }
+  /// Runs `step` with every command timed.
+  void profile(Profile& into, const std::function<void()>& step);
   /// From now on buffers that are given back may still be used by a replay.
   void note_capture() {
     captured_ = true;
@@ -189,6 +203,18 @@ class Graph {
   /// Whether a rule may use operations without a derivative of their own.
   bool may_fuse() const { return first_order() || !gradients_enabled_; }
 
+  // Factorisations. A recording remembers which node factorises another one, so that a matrix is factorised once for
+  // all that is asked of it. Forgotten where the matrix may change: at both ends of a capture, by Replay::set and
+  // Replay::run.
+  /// The node kept for node `of` as this kind (any address), or no_node; one that may serve as the result of a
+  /// differentiable operation is asked for with `differentiable`.
+  std::uint32_t kept(std::uint32_t of, const void* kind, bool differentiable) const;
+  void keep(std::uint32_t of, const void* kind, std::uint32_t as);
+  void forget_kept() {
+    kept_nodes_.clear();
+    kept_end_ = 0;
+  }
+
  private:
   friend class Pushforward<eT>;       // jvp.hpp
   friend class GradientsAside<eT>;    // derivatives.cpp
@@ -198,12 +224,16 @@ class Graph {
     std::uint32_t operand;
     std::uint32_t node;
   };
+  struct KeptNode {
+    std::uint32_t of, node;
+    const void* kind;
+  };
   static constexpr std::uint32_t chunk_size = 1024;
 
-  [[noreturn]] static void fail_other_tape();
+  void run_slowly(const Command<eT>& c, const char* operation);
   Node<eT>& append();
   void pop_to(std::uint32_t size);
-  void evaluate(std::uint32_t i, eT* destination, eT beta);
+  void evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update = nullptr);
   void compute(std::uint32_t i);
   eT* new_buffer(Shape s) { return static_cast<eT*>(arena_.borrow(s.size() * sizeof(eT))); }
   void drop_buffer(eT* p, Shape s) { arena_.give_back(p, s.size() * sizeof(eT)); }
@@ -216,6 +246,8 @@ class Graph {
   void settle_differentiable(std::uint32_t first);
   void consumed(std::uint32_t pending);
   void contribute(std::uint32_t operand, std::uint32_t contribution);
+  bool can_step(const Contribution& c) const;
+  void step(const Contribution& c);
   eT* gradient_destination(Node<eT>& n, eT& beta);
   void check_version(std::uint32_t i) const;
   void forget_gradients(std::uint32_t root);
@@ -227,6 +259,9 @@ class Graph {
   Arena arena_;
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
   std::uint32_t size_ = 0;
+  const bool on_host_;
+  int host_code_;  // Backend::host_code; -1 also while somebody watches the commands
+  bool in_backward_ = false;
   bool gradients_enabled_ = true;
   bool captured_ = false;
   Mode mode_ = Mode::eager;
@@ -238,10 +273,13 @@ class Graph {
   std::vector<std::uint32_t> retained_;
   std::vector<LabelSlot> labels_;
   std::vector<std::uint32_t> parameter_leaves_;
+  std::vector<KeptNode> kept_nodes_;  // by `of`
+  std::uint32_t kept_end_ = 0;        // no kept node is here or beyond
   std::vector<std::uint32_t> index_buffer_;
   std::vector<const void*> calls_;
   ModulePath module_path_ = nullptr;
   std::vector<CallRecord>* call_log_ = nullptr;
+  std::vector<std::uint32_t> profiled_module_;  // node -> index in Profile::modules, while a profile is made
 
   // Of checkpoints.
   static constexpr std::size_t log_draws = ~std::size_t{0};

@@ -16,12 +16,14 @@
 //   template <class eT> Var<eT> softsign(Var<eT> x) { return apply<Softsign>(x); }
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/var.hpp>
 
 namespace armagrad {
@@ -31,6 +33,8 @@ template <class eT>
 struct OperationInfo;
 template <class eT>
 struct Node;
+template <class eT>
+struct ParameterUpdate;
 template <class eT>
 class Pushforward;
 
@@ -120,8 +124,9 @@ class Eval {
 
   /// The command that most operations give: the operands in order, `out`, alpha and beta. At most four operands.
   Command<eT> command(const Kernel<eT>& kernel) const;
-  /// Gives one command to the device.
-  void run(Command<eT> command) const;
+  /// Gives one command to the device, with the operation's attributes.
+  void run(Command<eT>& command) const;
+  void run(Command<eT>&& command) const { run(command); }
 
   /// Evaluates with a function on Armadillo matrices, on the CPU alone (another device throws, naming the
   /// operation). `f` is a lambda without captures: f(const Mat& operand..., Mat& out) or f(const Attributes&, same).
@@ -130,6 +135,7 @@ class Eval {
   void host(F) const;
 
   Eval(detail::Graph<eT>& graph, std::uint32_t node, View<eT> out) : graph_(graph), node_(node), out_(out) {}
+  const detail::ParameterUpdate<eT>* update = nullptr;  // the result is an optimizer's step
 
  private:
   const void* raw_attributes() const;
@@ -232,16 +238,19 @@ struct OperationInfo {
   const char* name;
   const char* const* operand_names;  // null-terminated; may be shorter than the operands
   Shape (*shape)(Operands&);
-  void (*eval)(Eval<eT>&);                // null: a leaf
-  void (*vjp)(Rule<eT>&);                 // null: no gradient flows through
-  void (*jvp)(ForwardRule<eT>&);          // null: made from vjp, unless the operation is linear
-  std::size_t (*alias)(const Operands&);  // the result is operand 0's memory from this element on
+  void (*eval)(Eval<eT>&);                                // null: a leaf
+  const Kernel<eT>* kernel;                               // not null: eval is no more than this on the operands in order
+  void (*vjp)(Rule<eT>&);                                 // null: no gradient flows through
+  bool (*direct)(Graph<eT>&, std::uint32_t node);         // null, or a short cut of vjp in a first-order pass
+  void (*jvp)(ForwardRule<eT>&);                          // null: made from vjp, unless the operation is linear
+  std::size_t (*alias)(const Operands&);                  // the result is operand 0's memory from this element on
   std::uint32_t attribute_bytes;
   std::uint8_t results;
   bool accumulates;      // honours alpha and beta
   bool in_place;         // `out` may be operand 0's memory
   bool looks_through;    // uses Eval::factor, so operands need not be computed before
   bool lazy;             // computed when somebody reads it
+  bool steps;            // one gemm or sum, which can be an optimizer's step (ParameterUpdate)
   bool linear;           // in its operands together: the tangent is the operation of the operands' tangents
   bool many_directions;  // jvp takes several directions at once
 };
@@ -272,6 +281,8 @@ constexpr OperationInfo<eT> make_info() {
   info.shape = &Op::shape;
   info.eval = &Op::template eval<eT>;
   if constexpr (requires(Rule<eT> & r) { Op::template vjp<eT>(r); }) info.vjp = &Op::template vjp<eT>;
+  if constexpr (requires { Op::template kernel<eT>(); }) info.kernel = Op::template kernel<eT>();
+  if constexpr (requires(Graph<eT> & g) { Op::direct(g, 0u); }) info.direct = &Op::template direct<eT>;
   if constexpr (requires(const Operands& in) { Op::alias(in); }) info.alias = &Op::alias;
   if constexpr (requires(ForwardRule<eT> & r) { Op::template jvp<eT>(r); }) info.jvp = &Op::template jvp<eT>;
   if constexpr (has_attributes<Op>) {
@@ -286,6 +297,7 @@ constexpr OperationInfo<eT> make_info() {
   if constexpr (requires { Op::in_place; }) info.in_place = Op::in_place;
   if constexpr (requires { Op::looks_through; }) info.looks_through = Op::looks_through;
   if constexpr (requires { Op::lazy; }) info.lazy = Op::lazy;
+  if constexpr (requires { Op::steps; }) info.steps = Op::steps;
   if constexpr (requires { Op::linear; }) info.linear = Op::linear;
   if constexpr (requires { Op::many_directions; }) info.many_directions = Op::many_directions;
   return info;
@@ -295,8 +307,7 @@ template <class Op, class eT>
 inline constexpr OperationInfo<eT> operation_info = make_info<Op, eT>();
 
 template <class eT>
-Var<eT> record(Graph<eT>& graph, const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count,
-               const void* attributes);
+Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes);
 template <class eT>
 Var<eT> result_of(Var<eT> first, std::size_t k);
 
@@ -332,7 +343,11 @@ struct HostCall {
     else
       F{}(alias(c.in[k])..., out);
   }
-  static void run(const Command<eT>& c) { call(c, std::make_index_sequence<operands>()); }
+  static void run(const Command<eT>& c) {
+    const double n = std::max({c.out.rows, c.out.cols, c.in[0].rows, c.in[0].cols});
+    const BlasThreads threads(n * n * n);  // at most what LAPACK does with it
+    call(c, std::make_index_sequence<operands>());
+  }
   static inline const Kernel<eT> kernel{"host", &run};
 };
 
@@ -342,13 +357,13 @@ struct HostCall {
 template <class Op, class eT, class... Vars>
 requires(!detail::has_attributes<Op>) Var<eT> apply(Var<eT> first, Vars... others) {
   const std::array<Var<eT>, 1 + sizeof...(Vars)> operands{first, others...};
-  return detail::record(first.graph(), detail::operation_info<Op, eT>, operands.data(), operands.size(), nullptr);
+  return detail::record(detail::operation_info<Op, eT>, operands.data(), operands.size(), nullptr);
 }
 template <class Op, class eT, class... Vars>
 requires(detail::has_attributes<Op>) Var<eT> apply(const typename Op::Attributes& attributes, Var<eT> first,
                                                    Vars... others) {
   const std::array<Var<eT>, 1 + sizeof...(Vars)> operands{first, others...};
-  return detail::record(first.graph(), detail::operation_info<Op, eT>, operands.data(), operands.size(), &attributes);
+  return detail::record(detail::operation_info<Op, eT>, operands.data(), operands.size(), &attributes);
 }
 
 template <class eT>

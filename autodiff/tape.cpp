@@ -239,6 +239,7 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
       detail::captured_graph = nullptr;
     }
   };
+  g->forget_kept();  // a replay has to factorise what was factorised before, too
   {
     const Capturing guard(list.get(), g);
     step();
@@ -251,7 +252,15 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
   for (std::uint32_t i = first; i < g->size(); ++i)
     if (g->node(i).value == nullptr) list->after.push_back([g, i] { g->refresh(i); });
   g->note_capture();
+  g->forget_kept();
   return Replay<eT>(state, std::move(list));
+}
+
+template <class eT>
+Profile Tape<eT>::profile(const std::function<void()>& step) {
+  Profile out;
+  graph().profile(out, step);
+  return out;
 }
 
 template <class eT>
@@ -328,6 +337,7 @@ void Replay<eT>::set(Var<eT> leaf, const arma::Mat<eT>& value) {
         fmt::format("replay: the leaf was captured as {}, the new value is {}x{}; capture again for another "
                     "shape",
                     to_string(n.shape), value.n_rows, value.n_cols));
+  leaf.graph().forget_kept();
   list_->backend->upload(n.value, value.memptr(), value.n_elem * sizeof(eT));
 }
 
@@ -360,6 +370,7 @@ void Replay<eT>::run() {
   check();
   if (detail::captured_graph != nullptr) throw StateError("replay: it cannot run within a capture");
   ++*list_->runs;
+  state_->graph->forget_kept();
   for (const Command<eT>& c : list_->commands) list_->backend->run(c);
   for (const auto& f : list_->after) f();
 }

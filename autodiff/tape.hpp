@@ -7,6 +7,7 @@
 
 #include <armagrad/autodiff/device/device.hpp>
 #include <armagrad/autodiff/parameter.hpp>
+#include <armagrad/autodiff/profile.hpp>
 #include <armagrad/autodiff/replay.hpp>
 #include <armagrad/autodiff/var.hpp>
 
@@ -96,6 +97,10 @@ class Tape {
   /// The recording must stay (no rewind) as long as the replay is used. A branch on a value is not seen: the replay
   /// always takes the way `step` took now.
   Replay<eT> capture(const std::function<void()>& step);
+
+  /// Runs `step` (forward, backward, update) and times every command it gives to the device. Costs nothing when it is
+  /// not used. StateError within another profile of this thread.
+  Profile profile(const std::function<void()>& step);
 
   /// The recording, one line per operation: index, name, operands, shape, whether a gradient flows through it.
   std::string to_text() const;

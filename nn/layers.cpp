@@ -8,7 +8,8 @@
 namespace armagrad::nn {
 
 template <class eT>
-Linear<eT>::Linear(arma::uword in, arma::uword out, Generator& random) : weight(out, in), bias(out, 1) {
+Linear<eT>::Linear(arma::uword in, arma::uword out, Generator& random)
+    : weight(out, in), bias(Parameter<eT>::vector(out)) {
   if (in == 0 || out == 0)
     throw OptionError(fmt::format("Linear: {} inputs and {} outputs; both must be positive", in, out));
   init::linear_default(weight, in, random);

@@ -27,7 +27,7 @@ class Arena {
     // Vector loads want 64-byte alignment; a scalar node must not cost a cache line.
     const std::size_t align = bytes < 64 ? 16 : 64;
     while (current_ < blocks_.size()) {
-      const std::size_t start = (used_ + align - 1) / align * align;
+      const std::size_t start = (used_ + align - 1) & ~(align - 1);
       if (start + bytes <= blocks_[current_].bytes) {
         used_ = start + bytes;
         return static_cast<char*>(blocks_[current_].memory) + start;

@@ -105,6 +105,7 @@ using Subtract = AddOrSubtract<-1>;
 struct SumTo {
   static constexpr auto name = "sum";  // accu, sum and undone broadcasts; the shape tells
   static constexpr bool accumulates = true;
+  static constexpr bool steps = true;
   struct Attributes {
     Shape to;
   };
@@ -183,6 +184,7 @@ struct Matmul {
   static constexpr const char* operands[] = {"A", "B", nullptr};
   static constexpr bool accumulates = true;
   static constexpr bool looks_through = true;
+  static constexpr bool steps = true;
   static Shape shape(Operands& in) {
     in.require(in[0].cols == in[1].rows, "A's columns (", in[0].cols, ") must equal B's rows (", in[1].rows,
                "); columns are samples");

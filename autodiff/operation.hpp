@@ -281,7 +281,7 @@ constexpr OperationInfo<eT> make_info() {
   info.shape = &Op::shape;
   info.eval = &Op::template eval<eT>;
   if constexpr (requires(Rule<eT> & r) { Op::template vjp<eT>(r); }) info.vjp = &Op::template vjp<eT>;
-  if constexpr (requires { Op::template kernel<eT>; }) info.kernel = &Op::template kernel<eT>;
+  if constexpr (requires { Op::template kernel<eT>(); }) info.kernel = Op::template kernel<eT>();
   if constexpr (requires(Graph<eT> & g) { Op::direct(g, 0u); }) info.direct = &Op::template direct<eT>;
   if constexpr (requires(const Operands& in) { Op::alias(in); }) info.alias = &Op::alias;
   if constexpr (requires(ForwardRule<eT> & r) { Op::template jvp<eT>(r); }) info.jvp = &Op::template jvp<eT>;
@@ -320,6 +320,14 @@ const arma::Mat<eT> alias(View<const eT> view) {
   return arma::Mat<eT>(const_cast<eT*>(view.data), view.rows, view.cols, false, true);
 }
 
+/// The multiplications LAPACK may need for a command: the cube of the largest dimension.
+template <class eT>
+double largest_work(const Command<eT>& c) {
+  double n = std::max(c.out.rows, c.out.cols);
+  if (c.in[0].data != nullptr) n = std::max<double>({n, double(c.in[0].rows), double(c.in[0].cols)});
+  return n * n * n;
+}
+
 // The kernel behind Eval::host: its code is the lambda's type, so a command carries nothing of it.
 template <class F>
 struct HostSignature : HostSignature<decltype(&F::operator())> {};
@@ -344,8 +352,7 @@ struct HostCall {
       F{}(alias(c.in[k])..., out);
   }
   static void run(const Command<eT>& c) {
-    const double n = std::max({c.out.rows, c.out.cols, c.in[0].rows, c.in[0].cols});
-    const BlasThreads threads(n * n * n);  // at most what LAPACK does with it
+    const BlasThreads threads(largest_work(c));
     call(c, std::make_index_sequence<operands>());
   }
   static inline const Kernel<eT> kernel{"host", &run};

@@ -174,14 +174,16 @@ using RowAttributes = std::conditional_t<(Row::parameters > 0), HasScalarAttribu
 template <class Row, int k>
 struct RowDerivative : RowAttributes<Row> {
   template <class eT>
-  static constexpr const Kernel<eT>& kernel = RowKernels<Row, eT>::template derivative<k>;
+  static constexpr const Kernel<eT>* kernel() {
+    return &RowKernels<Row, eT>::template derivative<k>;
+  }
   static constexpr auto name = Row::derivative_names[k];
   static constexpr bool accumulates = true;
   static constexpr bool in_place = true;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    e.run(e.command(kernel<eT>));
+    e.run(e.command(*kernel<eT>()));
   }
 };
 /// Row's derivative by operand k at (operands..., y), times g.
@@ -210,7 +212,9 @@ void row_samples(Samples& s);
 template <class Row>
 struct RowOperation : RowAttributes<Row> {
   template <class eT>
-  static constexpr const Kernel<eT>& kernel = RowKernels<Row, eT>::value;
+  static constexpr const Kernel<eT>* kernel() {
+    return &RowKernels<Row, eT>::value;
+  }
   static constexpr auto name = Row::name;
   static constexpr const char* operands[] = {Row::arity == 1 ? "x" : "A", "B", nullptr};
   static constexpr bool accumulates = true;
@@ -223,7 +227,7 @@ struct RowOperation : RowAttributes<Row> {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    e.run(e.command(kernel<eT>));
+    e.run(e.command(*kernel<eT>()));
   }
   template <class eT>
   requires(Row::derivatives > 0) static void vjp(Rule<eT>& r) {

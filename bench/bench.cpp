@@ -151,7 +151,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  armagrad::restart_with_fast_blas();  // for all contestants: they inherit the variable
+  armagrad::restart_with_fast_blas();  // the contestants inherit the variable
   std::signal(SIGPIPE, SIG_IGN);       // a contestant that ends shows as one that does not answer
   try {
     return run(argc, argv);

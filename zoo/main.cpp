@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/machine.hpp>
 
 #include "zoo/digits.hpp"
 #include "zoo/gp.hpp"
@@ -31,6 +32,21 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may touc
 extern "C" void stop_soon(int signal) {
   stop = true;
   std::signal(signal, SIG_DFL);
+}
+
+void print_machine() {
+  const armagrad::Machine m = armagrad::machine();
+  const armagrad::ProductRate r = armagrad::product_rate();
+  std::cout << fmt::format("processor     {}\n", m.cpu) << fmt::format("BLAS          {}\n", m.blas)
+            << fmt::format("oneDNN        {}\n", m.onednn.empty() ? "none; large float products go to BLAS" : m.onednn)
+            << fmt::format("threads       {} for large products, 1 for small ones\n", m.threads)
+            << fmt::format("own loops     {}\n", m.instructions);
+  const auto rate = [](const char* what, double measured, double possible) {
+    return fmt::format("{:<13} {:.0f} GF/s on one thread, {:.0f} % of the {:.0f} its instructions allow\n", what,
+                       measured, 100 * measured / possible, possible);
+  };
+  std::cout << rate("float", r.float_measured, r.float_possible) << rate("double", r.double_measured, r.double_possible);
+  if (!m.advice.empty()) std::cout << fmt::format("advice        {}\n", m.advice);
 }
 
 int run(int argc, char** argv) {
@@ -77,6 +93,7 @@ int run(int argc, char** argv) {
   robustness->add_option("--device", attacks.device, "where to compute: cpu or cuda")->capture_default_str();
   robustness->add_option("--threads", attacks.threads, "attacks side by side [one per processor]");
   robustness->add_flag("--resume", attacks.resume, "go on where the same command was interrupted (Ctrl-C)");
+  CLI::App* info = app.add_subcommand("info", "what products run on here, and how fast they are");
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -84,6 +101,10 @@ int run(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : bad_usage;
   }
 
+  if (info->parsed()) {
+    print_machine();
+    return 0;
+  }
   const bool all = app.get_subcommands().empty();
   options.stopped = [] { return stop.load(); };
   attacks.stopped = options.stopped;
@@ -126,6 +147,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  armagrad::restart_with_fast_blas();
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {

@@ -400,8 +400,10 @@ RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float
     const unsigned t = threads(o);
     curves.fgsm = robust::fgsm_curve(model, set.x, set.y, budgets, {.threads = t});
     curves.fgsm_seconds = clock.seconds();
+    ImageModel on_cpu = model;  // the operations of a user's loss need not be there on every device
+    on_cpu.to(Device::cpu());
     curves.rounded =
-        robust::fgsm_curve(model, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
+        robust::fgsm_curve(on_cpu, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
     const CurveJob job{.title = fmt::format("robustness: PGD, {} images", set.x.n_cols),
                        .images = &set,
                        .epsilons = budgets,

@@ -42,7 +42,11 @@ class Scratch {
 /// and all results.
 template <auto f, class eT>
 struct HostKernel {
-  static inline const Kernel<eT> kernel{"host", f};
+  static void run(const Command<eT>& c) {
+    const BlasThreads threads(largest_work(c));
+    f(c);
+  }
+  static inline const Kernel<eT> kernel{"host", &run};
 };
 template <auto f, class eT>
 void run_host(const Eval<eT>& e, std::size_t from, std::size_t to, std::size_t results = 1) {

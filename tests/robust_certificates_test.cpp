@@ -109,7 +109,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_check_network_gives_the_published_tables, eT, 
     for (const auto& b : bounds) {
       const arma::Col<eT> values = (upper ? b.upper : b.lower).col(column);
       for (const eT v : values)
-        out += fmt::format("{:.2f} ", std::round(100 * (static_cast<double>(v) + (upper ? -1e-5 : 1e-5))) / 100 + 0.0);
+        out += fmt::format("{:.2f} ", std::round(100 * (static_cast<double>(v) + (upper ? -1e-4 : 1e-4))) / 100 + 0.0);
       out += "| ";
     }
     return out;

@@ -82,7 +82,8 @@ figcaption { margin-top: .5rem; color: var(--muted); font-size: .875rem; line-he
 .on-phone { display: none !important; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; margin: 0 0 .6rem; padding: 0; list-style: none; font-size: .875rem; }
 .legend svg { display: inline-block; width: 1.6rem; height: .7rem; margin-right: .45rem; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .9rem .75rem;
+.gallery { display: grid; gap: .9rem .75rem; grid-template-columns: repeat(auto-fill,
+    minmax(max(3.6rem, (100% - (var(--columns) - 1) * .75rem) / var(--columns)), 1fr));
   max-width: calc(var(--columns) * 6.5rem); }
 .tile { font-size: .875rem; line-height: 1.3; text-align: center; font-variant-numeric: tabular-nums; }
 .tile svg { margin-bottom: .25rem; background: var(--tint); }

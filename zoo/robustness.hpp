@@ -22,7 +22,7 @@ struct RobustnessOptions {
   long iterations = 1000;            ///< of PGD
   long images = 0;                   ///< of the split, from the first on; 0: all
   std::string device = "cpu";        ///< or "cuda"
-  int threads = 0;                   ///< each with a tape; 0: one per processor if BLAS has one thread; one on CUDA
+  int threads = 0;                   ///< each with a tape; 0: one per processor; one on CUDA
 
   std::filesystem::path checkpoints{};  ///< folder for interrupted attacks and, without a home, for weights
   bool resume = false;

@@ -67,9 +67,9 @@ void Progress::update(long epoch, double loss) {
   shown_ = now;
   const double spent = now - start_;
   auto line = fmt::format("{}: epoch {}/{}, loss {:#.5g}, {}", title_, epoch, total_, loss, duration(spent));
-  if (epoch > 0) {
-    const auto done = static_cast<double>(epoch + 1);
-    line += fmt::format(", at most {} left", duration(spent / done * (static_cast<double>(total_) - done)));
+  if (epoch > settings_.first) {
+    const auto done = static_cast<double>(epoch + 1 - settings_.first), left = static_cast<double>(total_ - epoch - 1);
+    line += fmt::format(", at most {} left", duration(spent / done * left));
   }
   const std::lock_guard lock(writing);
   if (!*settings_.terminal) {

@@ -1,6 +1,8 @@
 // The engine's public face: tapes, Vars, operations, gradients and their check.
 #pragma once
 
+#include <armagrad/autodiff/checkpoint.hpp>
+#include <armagrad/autodiff/derivatives.hpp>
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/gradient.hpp>
 #include <armagrad/autodiff/machine.hpp>

@@ -74,6 +74,34 @@ void Graph<eT>::rewind() noexcept {
   retained_.clear();
   labels_.clear();
   parameter_leaves_.clear();
+  forget_kept();
+}
+
+template <class eT>
+void Graph<eT>::rewind_to(const Mark& mark) {
+  if (capturing<eT> != nullptr) return;
+  std::vector<std::pair<std::uint32_t, arma::Mat<eT>>> gradients;  // of earlier nodes, in memory that is to go
+  for (std::uint32_t i = 0; i < mark.size; ++i) {
+    Node<eT>& n = node(i);
+    if (n.value != nullptr && n.op->lazy && arena_.taken_after(mark.place, n.value)) n.value = nullptr;
+    if (n.gradient == nullptr || !arena_.taken_after(mark.place, n.gradient)) continue;
+    gradients.emplace_back(i, download(n.gradient, n.shape));
+  }
+  size_ = mark.size;
+  ++state_->serial;
+  attribute_block_ = mark.attribute_block;
+  attribute_used_ = mark.attribute_used;
+  long_operands_.resize(mark.long_operands);
+  kept_.resize(mark.kept);
+  labels_.resize(mark.labels);
+  const auto forgotten = [&mark](std::uint32_t i) { return i >= mark.size; };
+  std::erase_if(retained_, forgotten);
+  std::erase_if(parameter_leaves_, forgotten);
+  arena_.rewind_to(mark.place);
+  for (const auto& [i, value] : gradients) {
+    node(i).gradient = new_buffer(node(i).shape);
+    backend().upload(node(i).gradient, value.memptr(), value.n_elem * sizeof(eT));
+  }
 }
 
 template <class eT>
@@ -320,6 +348,15 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
 template <class eT>
 void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update) {
   const Node<eT>& n = node(i);
+  if (n.op->kernel != nullptr) {  // as Eval::command and Eval::run, without the way through the operation
+    Command<eT> c;
+    c.kernel = n.op->kernel;
+    for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = value(operand(n, k));
+    c.out = {destination, n.shape.rows, n.shape.cols, n.shape.rows};
+    c.beta = beta;
+    c.attributes = n.attributes;
+    return run(c, n.op->name);
+  }
   Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
   e.beta = beta;
   e.update = update;
@@ -483,9 +520,9 @@ void Graph<eT>::mark_dependents(std::uint32_t root, std::span<const std::uint32_
 }
 
 template <class eT>
-void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted) {
+void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, wanted, "backward");
   for (const std::uint32_t r : retained_) {
     if (node(r).gradient != nullptr && !captured_) drop_buffer(node(r).gradient, node(r).shape);
@@ -494,8 +531,11 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   for (const std::uint32_t w : wanted)
     if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
   eT beta;
-  eT* seed = gradient_destination(node(root), beta);
-  fill(seed, node(root).shape, eT(1), beta);
+  eT* first = gradient_destination(node(root), beta);
+  if (seed == no_node)
+    fill(first, node(root).shape, eT(1), beta);
+  else
+    copy_into(value(seed), first, eT(1), beta);
   in_backward_ = true;
   try {
     for (std::uint32_t i = root + 1; i-- > 0;)
@@ -509,11 +549,12 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
 }
 
 template <class eT>
-std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs) {
+std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
+                                                std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, xs, "grad");
-  const std::uint32_t seed = constant(node(root).shape, eT(1));
+  if (seed == no_node) seed = constant(node(root).shape, eT(1));
   gradient_of_.assign(root + 1, 0);
   gradient_of_[root] = seed + 1;
   std::vector<std::uint32_t> out;
@@ -621,6 +662,29 @@ void Graph<eT>::run_rule(std::uint32_t i) {
 template <class eT>
 void Graph<eT>::pop_to(std::uint32_t size) {
   size_ = size;
+  if (size >= kept_end_) return;
+  std::erase_if(kept_nodes_, [size](const KeptNode& k) { return k.of >= size || k.node >= size; });
+  kept_end_ = size;
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::kept(std::uint32_t of, const void* kind, bool differentiable) const {
+  const bool needs_gradient = differentiable && gradients_enabled_ && node(of).flags & Node<eT>::needs_gradient;
+  auto k = std::lower_bound(kept_nodes_.begin(), kept_nodes_.end(), of,
+                            [](const KeptNode& a, std::uint32_t b) { return a.of < b; });
+  for (; k != kept_nodes_.end() && k->of == of; ++k)
+    if (k->kind == kind &&
+        (!differentiable || first_order() || ((node(k->node).flags & Node<eT>::needs_gradient) != 0) == needs_gradient))
+      return k->node;
+  return no_node;
+}
+
+template <class eT>
+void Graph<eT>::keep(std::uint32_t of, const void* kind, std::uint32_t as) {
+  const auto at = std::upper_bound(kept_nodes_.begin(), kept_nodes_.end(), of,
+                                   [](std::uint32_t a, const KeptNode& b) { return a < b.of; });
+  kept_nodes_.insert(at, {of, as, kind});
+  kept_end_ = std::max(kept_end_, std::max(of, as) + 1);
 }
 
 template <class eT>
@@ -722,6 +786,7 @@ bool Graph<eT>::direct_step(std::uint32_t i, const Kernel<eT>& kernel) {
 // reads the parameter later in the pass, since this node is the only one that names it.
 template <class eT>
 bool Graph<eT>::can_step(const Contribution& c) const {
+  if (is_scratch()) return false;  // the parameter may be used outside of the checkpoint
   const Node<eT>&to = node(c.operand), &from = node(c.node);
   if (to.op != &parameter_leaf<eT> || to.uses != 1 || c.node < first_pending_) return false;
   const auto* update = static_cast<const ParameterStorage<eT>*>(to.attributes)->update;

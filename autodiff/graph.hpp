@@ -24,6 +24,14 @@
 namespace armagrad::detail {
 
 template <class eT>
+class Pushforward;
+template <class eT>
+class GradientsAside;
+template <class eT>
+class CheckpointAccess;
+[[noreturn]] void fail_outside(const char* operation);
+
+template <class eT>
 struct Node {
   enum Flag : std::uint8_t { needs_gradient = 1, is_leaf = 2, keeps_gradient = 4, owns_value = 8, wanted = 16 };
 
@@ -87,6 +95,18 @@ class Graph {
   std::uint32_t aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value);
   std::uint32_t parameter(const std::shared_ptr<ParameterStorage<eT>>& storage);
   void rewind() noexcept;
+  /// A point of the recording, for `rewind_to`: what was recorded since is forgotten and its memory given back. What
+  /// backward has left on earlier nodes stays. During a capture nothing is forgotten, as the replay goes on using it.
+  struct Mark {
+    std::uint32_t size;
+    Arena::Place place;
+    std::size_t attribute_block, attribute_used, long_operands, kept, labels;
+  };
+  Mark mark() const {
+    return {size_,        arena_.place(), attribute_block_, attribute_used_, long_operands_.size(),
+            kept_.size(), labels_.size()};
+  }
+  void rewind_to(const Mark& mark);
   void set_gradients_enabled(bool enabled) { gradients_enabled_ = enabled; }
   bool gradients_enabled() const { return gradients_enabled_; }
 
@@ -108,10 +128,13 @@ class Graph {
   arma::Mat<eT> download(const eT* data, Shape shape) const;
 
   // Backward.
-  /// First order: adds d(root)/d(leaf) to the leaves' gradients; with `wanted`, to those leaves' alone.
-  void backward(std::uint32_t root, std::span<const std::uint32_t> wanted);
+  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
+  /// First order: adds d(root)/d(leaf) to the leaves' gradients; with `wanted`, to those leaves' alone. `seed` is the
+  /// node of d/d(root), without it root must be 1x1 and it is 1.
+  void backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed = no_node);
   /// Differentiable: nodes holding d(root)/d(x) for each x.
-  std::vector<std::uint32_t> gradients(std::uint32_t root, std::span<const std::uint32_t> xs);
+  std::vector<std::uint32_t> gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
+                                       std::uint32_t seed = no_node);
   std::uint32_t rule_gradient(std::uint32_t node, std::size_t k);
   bool rule_has_gradient(std::uint32_t node, std::size_t k) const;
   void accumulate(std::uint32_t operand, Var<eT> contribution);
@@ -165,13 +188,45 @@ class Graph {
     captured_ = true;
     arena_.forget_given_back();
   }
+  /// A random operation's call count: the counter's next value, or what it was when a checkpoint's function ran first.
+  std::uint64_t draw(std::uint64_t& counter) {
+    if (draws_ == nullptr) return parent_ != nullptr ? parent_->draw(counter) : counter++;
+    if (next_draw_ != log_draws) return next_draw_ < draws_->size() ? (*draws_)[next_draw_++] : counter;
+    draws_->push_back(parent_ != nullptr ? parent_->draw(counter) : counter++);
+    return draws_->back();
+  }
+  /// Whether functions given to checkpoint run here.
+  bool is_scratch() const { return parent_ != nullptr; }
+  /// Bytes of device memory held, by the tape for checkpoints as well.
+  std::size_t capacity() const { return arena_.capacity() + (scratch_ == nullptr ? 0 : scratch_->graph().capacity()); }
   bool first_order() const { return mode_ == Mode::first_order; }
+  /// Whether a rule may use operations without a derivative of their own.
+  bool may_fuse() const { return first_order() || !gradients_enabled_; }
+
+  // Factorisations. A recording remembers which node factorises another one, so that a matrix is factorised once for
+  // all that is asked of it. Forgotten where the matrix may change: at both ends of a capture, by Replay::set and
+  // Replay::run.
+  /// The node kept for node `of` as this kind (any address), or no_node; one that may serve as the result of a
+  /// differentiable operation is asked for with `differentiable`.
+  std::uint32_t kept(std::uint32_t of, const void* kind, bool differentiable) const;
+  void keep(std::uint32_t of, const void* kind, std::uint32_t as);
+  void forget_kept() {
+    kept_nodes_.clear();
+    kept_end_ = 0;
+  }
 
  private:
+  friend class Pushforward<eT>;       // jvp.hpp
+  friend class GradientsAside<eT>;    // derivatives.cpp
+  friend class CheckpointAccess<eT>;  // checkpoint.cpp
   enum class Mode : std::uint8_t { eager, first_order, differentiable };
   struct Contribution {
     std::uint32_t operand;
     std::uint32_t node;
+  };
+  struct KeptNode {
+    std::uint32_t of, node;
+    const void* kind;
   };
   static constexpr std::uint32_t chunk_size = 1024;
 
@@ -218,14 +273,22 @@ class Graph {
   std::vector<std::uint32_t> retained_;
   std::vector<LabelSlot> labels_;
   std::vector<std::uint32_t> parameter_leaves_;
+  std::vector<KeptNode> kept_nodes_;  // by `of`
+  std::uint32_t kept_end_ = 0;        // no kept node is here or beyond
   std::vector<std::uint32_t> index_buffer_;
   std::vector<const void*> calls_;
   ModulePath module_path_ = nullptr;
   std::vector<CallRecord>* call_log_ = nullptr;
   std::vector<std::uint32_t> profiled_module_;  // node -> index in Profile::modules, while a profile is made
 
+  // Of checkpoints.
+  static constexpr std::size_t log_draws = ~std::size_t{0};
+  std::unique_ptr<Tape<eT>> scratch_;
+  Graph* parent_ = nullptr;
+  std::vector<std::uint64_t>* draws_ = nullptr;
+  std::size_t next_draw_ = log_draws;
+
   // Of the pass and the rule being run.
-  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
   bool restricted_ = false;
   std::uint32_t first_pending_ = no_node;
   std::uint32_t rule_node_ = 0;

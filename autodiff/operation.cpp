@@ -26,11 +26,13 @@ Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size
   Graph<eT>& graph = operands[0].graph();
   indices[0] = operands[0].index();
   for (std::size_t k = 1; k < count; ++k) {
-    if (&operands[k].graph() != &graph)
+    if (&operands[k].graph() != &graph) {
+      if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
       throw StateError(
           fmt::format("{}: operands 1 and {} belong to different tapes; bring one over with "
                       "tape.constant(x.value())",
                       info.name, k + 1));
+    }
     indices[k] = operands[k].index();
   }
   return graph.var(graph.record(info, indices, count, attributes));

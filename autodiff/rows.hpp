@@ -170,22 +170,26 @@ struct HasScalarAttributes {
 template <class Row>
 using RowAttributes = std::conditional_t<(Row::parameters > 0), HasScalarAttributes, NoAttributes>;
 
-/// The fused derivative by operand k, as an operation on (g, operands..., y). Lives within first-order rules only.
+/// The fused derivative by operand k, as an operation on (g, operands..., y), for where nothing flows back through it.
 template <class Row, int k>
 struct RowDerivative : RowAttributes<Row> {
+  template <class eT>
+  static constexpr const Kernel<eT>* kernel() {
+    return &RowKernels<Row, eT>::template derivative<k>;
+  }
   static constexpr auto name = Row::derivative_names[k];
   static constexpr bool accumulates = true;
   static constexpr bool in_place = true;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    e.run(e.command(RowKernels<Row, eT>::template derivative<k>));
+    e.run(e.command(*kernel<eT>()));
   }
 };
 /// Row's derivative by operand k at (operands..., y), times g.
 template <class Row, int k, class eT>
 Var<eT> derivative(Var<eT> g, Var<eT> x, Var<eT> y, const ScalarAttributes& s = {}) {
-  if (g.graph().first_order()) {
+  if (g.graph().may_fuse()) {
     if constexpr (Row::parameters > 0)
       return apply<RowDerivative<Row, k>>(s, g, x, y);
     else
@@ -196,7 +200,7 @@ Var<eT> derivative(Var<eT> g, Var<eT> x, Var<eT> y, const ScalarAttributes& s = 
 }
 template <class Row, int k, class eT>
 Var<eT> derivative2(Var<eT> g, Var<eT> a, Var<eT> b, Var<eT> y) {
-  if (g.graph().first_order()) return apply<RowDerivative<Row, k>>(g, a, b, y);
+  if (g.graph().may_fuse()) return apply<RowDerivative<Row, k>>(g, a, b, y);
   using E = Elementwise<eT>;
   return Row::template derivative<k, E, double>(E{g}, E{a}, E{b}, E{y}).v;
 }
@@ -207,6 +211,10 @@ void row_samples(Samples& s);
 
 template <class Row>
 struct RowOperation : RowAttributes<Row> {
+  template <class eT>
+  static constexpr const Kernel<eT>* kernel() {
+    return &RowKernels<Row, eT>::value;
+  }
   static constexpr auto name = Row::name;
   static constexpr const char* operands[] = {Row::arity == 1 ? "x" : "A", "B", nullptr};
   static constexpr bool accumulates = true;
@@ -219,7 +227,7 @@ struct RowOperation : RowAttributes<Row> {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    e.run(e.command(RowKernels<Row, eT>::value));
+    e.run(e.command(*kernel<eT>()));
   }
   template <class eT>
   requires(Row::derivatives > 0) static void vjp(Rule<eT>& r) {
@@ -238,6 +246,28 @@ struct RowOperation : RowAttributes<Row> {
   template <class eT>
   requires(Row::derivatives > 0 && Row::arity == 1) static bool direct(Graph<eT>& g, std::uint32_t node) {
     return g.direct_step(node, RowKernels<Row, eT>::template derivative<0>);
+  }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  requires(Row::derivatives >
+           0) static void jvp(ForwardRule<eT>& r) {  // the derivative is linear in g: g is the tangent
+    const Var<eT> y = r.spread(r.result());
+    if constexpr (Row::arity == 1) {
+      const Var<eT> x = r.spread(r.operand(0));
+      if constexpr (Row::parameters > 0)
+        r.add(derivative<Row, 0>(r.tangent(0), x, y, r.template attributes<ScalarAttributes>()));
+      else
+        r.add(derivative<Row, 0>(r.tangent(0), x, y));
+    } else {
+      Var<eT> a = r.operand(0), b = r.operand(1);
+      if (r.directions() > 1) {  // a row or a column cannot be broadcast over a stack
+        const Shape s = r.result().shape();
+        a = r.spread(repeat_to(a, s)), b = r.spread(repeat_to(b, s));
+      }
+      if (r.has_tangent(0)) r.add(derivative2<Row, 0>(r.broadcast_tangent(0), a, b, y));
+      if constexpr (Row::derivatives == 2)
+        if (r.has_tangent(1)) r.add(derivative2<Row, 1>(r.broadcast_tangent(1), a, b, y));
+    }
   }
   static void samples(Samples& s) { row_samples<Row>(s); }
 };

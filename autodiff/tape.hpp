@@ -75,6 +75,22 @@ class Tape {
   };
   [[nodiscard]] NoGrad no_grad() { return NoGrad(*this); }
 
+  /// What is recorded while the guard lives is forgotten when it ends, and its memory given back: the tape is then as
+  /// it was, except for gradients that backward has left on Vars from before. Scopes may nest. Does nothing in a
+  /// capture.
+  class Scope {
+   public:
+    explicit Scope(Tape& tape);
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope();
+
+   private:
+    struct Begin;
+    std::unique_ptr<Begin> begin_;
+  };
+  [[nodiscard]] Scope scope() { return Scope(*this); }
+
   /// Runs `step` once and remembers every command it gave to the device: forward, backward and update. Running the
   /// replay repeats them on the same buffers, without recording anything: copy new data in with `Replay::set`.
   /// The step must be whole: zero_grad before backward, no other tape. Vars made before it must stay as they are.

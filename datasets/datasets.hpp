@@ -1,5 +1,6 @@
 #pragma once
 
+#include <armagrad/datasets/co2.hpp>
 #include <armagrad/datasets/dataset.hpp>
 #include <armagrad/datasets/digits.hpp>
 #include <armagrad/datasets/idx.hpp>

@@ -194,9 +194,9 @@ std::string fetch(Part& part, const Download& what, const std::string& url) {
   for (;;) {
     const std::uint64_t before = part.size();
     Request request(part, what);
-    const std::string reason = request.run(url);
+    std::string reason = request.run(url);
     if (reason.empty()) {
-      const std::string wrong = what.check(part.bytes());
+      std::string wrong = what.check(part.bytes());
       if (wrong.empty()) return "";
       part.clear();
       if (before == 0) return wrong;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/graph.hpp>
 #include <armagrad/nn/init.hpp>
 #include <armagrad/nn/layers.hpp>
 
@@ -23,7 +24,7 @@ Dropout<eT>::Dropout(double p, std::uint64_t seed) : p_(p), seed_(seed) {
 template <class eT>
 Var<eT> Dropout<eT>::forward(Var<eT> x) {
   if (!this->training() || p_ == 0) return x;
-  return dropout(x, p_, seed_, calls++);
+  return dropout(x, p_, seed_, x.graph().draw(calls));
 }
 
 template class Linear<float>;

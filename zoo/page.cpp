@@ -12,7 +12,9 @@ namespace armagrad::zoo {
 namespace {
 
 // The page knows itself by this when it is read again.
-constexpr auto generator = R"(<meta name="generator" content="armagrad zoo">)";
+std::string generator(const std::string& title) {
+  return fmt::format(R"(<meta name="generator" content="{}">)", escape(title));
+}
 constexpr std::string_view begin_mark = "\n<!--section ", end_mark = "\n<!--/section-->";
 
 constexpr auto style = R"css(
@@ -80,7 +82,8 @@ figcaption { margin-top: .5rem; color: var(--muted); font-size: .875rem; line-he
 .on-phone { display: none !important; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; margin: 0 0 .6rem; padding: 0; list-style: none; font-size: .875rem; }
 .legend svg { display: inline-block; width: 1.6rem; height: .7rem; margin-right: .45rem; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(3.6rem, 1fr)); gap: .9rem .75rem;
+.gallery { display: grid; gap: .9rem .75rem; grid-template-columns: repeat(auto-fill,
+    minmax(max(3.6rem, (100% - (var(--columns) - 1) * .75rem) / var(--columns)), 1fr));
   max-width: calc(var(--columns) * 6.5rem); }
 .tile { font-size: .875rem; line-height: 1.3; text-align: center; font-variant-numeric: tabular-nums; }
 .tile svg { margin-bottom: .25rem; background: var(--tint); }
@@ -146,7 +149,7 @@ std::vector<Section> read_sections(const std::filesystem::path& folder) {
   if (!std::filesystem::exists(path, missing)) return {};
   std::ifstream file(path, std::ios::binary);
   const std::string page{std::istreambuf_iterator<char>(file), {}};
-  if (page.find(generator) == std::string::npos) {
+  if (page.find(generator(Cover{}.title)) == std::string::npos) {
     throw OptionError(fmt::format(
         "--out {}: it holds an index.html that is not a report of the zoo. Name another folder.", folder.string()));
   }
@@ -161,7 +164,8 @@ std::vector<Section> read_sections(const std::filesystem::path& folder) {
   return sections;
 }
 
-std::string make_page(const std::vector<Section>& sections) {
+std::string make_page(const std::vector<Section>& sections, const Cover& cover) {
+  const auto title = escape(cover.title);
   std::string links, body;
   for (const auto& section : sections) {
     links += fmt::format("<li><a href=\"#{}\">{}</a></li>\n", section.pipeline, heading(section.html));
@@ -173,14 +177,14 @@ std::string make_page(const std::vector<Section>& sections) {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 {}
-<title>armagrad zoo</title>
+<title>{}</title>
 <style>{}</style>
 </head>
 <body>
 <header>
-<h1>armagrad zoo</h1>
-<p class="lead">Published results, computed again with armagrad. Each number stands beside the one its authors printed.</p>
-<nav aria-label="Pipelines"><ul>
+<h1>{}</h1>
+<p class="lead">{}</p>
+<nav aria-label="Sections"><ul>
 {}</ul></nav>
 </header>
 <main>{}
@@ -188,7 +192,7 @@ std::string make_page(const std::vector<Section>& sections) {
 </body>
 </html>
 )",
-                     generator, style, links, body);
+                     generator(cover.title), title, style, title, escape(cover.lead), links, body);
 }
 
 }  // namespace armagrad::zoo

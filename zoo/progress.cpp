@@ -59,24 +59,39 @@ Progress::~Progress() {
 
 double Progress::elapsed() const { return settings_.clock() - start_; }
 
-void Progress::update(long epoch, double loss) {
+bool Progress::due(long done) {
   const double now = settings_.clock();
-  const bool due = *settings_.terminal ? now - shown_ >= 0.1
-                                       : now - shown_ >= 5 || (settings_.every > 0 && epoch % settings_.every == 0);
-  if (!due) return;
-  shown_ = now;
-  const double spent = now - start_;
-  auto line = fmt::format("{}: epoch {}/{}, loss {:#.5g}, {}", title_, epoch, total_, loss, duration(spent));
-  if (epoch > settings_.first) {
-    const auto done = static_cast<double>(epoch + 1 - settings_.first), left = static_cast<double>(total_ - epoch - 1);
-    line += fmt::format(", at most {} left", duration(spent / done * left));
-  }
+  const bool is = *settings_.terminal ? now - shown_ >= 0.1
+                                      : now - shown_ >= 5 || (settings_.every > 0 && done % settings_.every == 0);
+  if (is) shown_ = now;
+  return is;
+}
+
+void Progress::update(long epoch, double loss) {
+  if (due(epoch))
+    show(fmt::format("{}: epoch {}/{}, loss {:#.5g}", title_, epoch, total_, loss),
+         fmt::format("{}: epoch {}, loss {:#.5g}", title_, epoch, loss),
+         epoch <= settings_.first ? settings_.first : epoch + 1);
+}
+
+void Progress::update(long done, const std::string& things) {
+  if (due(done))
+    show(fmt::format("{}: {}/{} {}", title_, done, total_, things), fmt::format("{}: {} {}", title_, done, things),
+         done);
+}
+
+void Progress::show(std::string line, std::string brief, long done) {
+  const double spent = shown_ - start_;
+  line += ", " + duration(spent);
+  if (const long here = done - settings_.first; here > 0)
+    line += fmt::format(", at most {} left",
+                        duration(spent / static_cast<double>(here) * static_cast<double>(total_ - done)));
   const std::lock_guard lock(writing);
   if (!*settings_.terminal) {
     *settings_.out << line << '\n' << std::flush;
     return;
   }
-  brief_ = fmt::format("{}: epoch {}, loss {:#.5g}", title_, epoch, loss);
+  brief_ = std::move(brief);
   if (running.size() > 1) {
     line.clear();
     for (const Progress* run : running)

@@ -45,6 +45,9 @@ class Progress {
   /// After epoch `epoch` (counted from 0, as losses are logged) with this loss.
   void update(long epoch, double loss);
 
+  /// After `done` of the total things: "title: 4711/110000 attacks, ...".
+  void update(long done, const std::string& things);
+
   /// The last line: "title: text", in place of the rewritten one.
   void finish(const std::string& text);
 
@@ -52,6 +55,9 @@ class Progress {
   double elapsed() const;
 
  private:
+  bool due(long done);
+  void show(std::string line, std::string brief, long done);
+
   std::string title_;
   long total_;
   ProgressSettings settings_;

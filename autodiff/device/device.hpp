@@ -15,9 +15,7 @@ namespace armagrad {
 template <class T>
 struct View {
   T* data = nullptr;
-  std::uint32_t rows = 0;
-  std::uint32_t cols = 0;
-  std::uint32_t ld = 0;
+  std::uint32_t rows, cols, ld;  // of no meaning where there is no data: a Command has seven views to clear
 
   std::size_t size() const { return std::size_t{rows} * cols; }
   bool contiguous() const { return ld == rows || cols <= 1; }

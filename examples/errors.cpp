@@ -36,7 +36,6 @@ int main() {
   provoke([&] { square_sum.grad(); });
   provoke([&] { x + other.variable(x.value()); });
   provoke([&] { solve(tape.variable(ones), x); });
-  provoke([&] { norm(x); });
   provoke([&] { ag::nn::cross_entropy(x, labels); });
   provoke([&] {
     ag::Parameter<double> w(ones);

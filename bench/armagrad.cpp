@@ -95,9 +95,7 @@ class Armagrad final : public ag::bench::Contestant {
   void record(ag::Var<float> x, const Target& labels) {
     if (p_.step == Problem::Step::train) {
       loss_ = ag::nn::cross_entropy(model_(x), labels);
-      sgd_.zero_grad();
-      loss_->backward();
-      sgd_.step();
+      sgd_.minimize(*loss_);
     } else {
       loss_ = ag::nn::cross_entropy(model_(*input_), labels, ag::nn::Reduction::sum);
       loss_->backward();

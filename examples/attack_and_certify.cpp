@@ -38,7 +38,7 @@ int main() {
   std::cout.precision(3);
 
   // [attack]
-  const auto once = ag::robust::fgsm(model, x, y, 0.1);
+  const auto once = ag::robust::fgsm(model, x, y, 0.1, {.clip = {{0, 1}}});
   const auto pgd = ag::robust::pgd(model, x, y, 0.1, {.step = 0.02, .iterations = 40, .clip = {{0, 1}}});
   std::cout << "misclassified: FGSM " << accu(once.success) << ", PGD " << accu(pgd.success) << " of " << x.n_cols
             << '\n';

@@ -78,10 +78,8 @@ BOOST_AUTO_TEST_CASE(no_example_is_certified_where_an_attack_succeeds) {
     const arma::fmat x = test.x.cols(held);
     const arma::Row<std::size_t> y = test.y.cols(held);
     BOOST_TEST(arma::accu(robust::pgd(model, x, y, arma::rowvec(epsilons.cols(held)), attack).success) == 0u);
-    // The bounds are not empty words: at 20 times these epsilons some are misclassified.
-    const arma::uvec few = arma::regspace<arma::uvec>(0, 299);
-    BOOST_TEST(robust::pgd(model, arma::fmat(x.cols(few)), arma::Row<std::size_t>(y.cols(few)),
-                           arma::rowvec(20 * epsilons.cols(held.head(300))), attack)
-                   .success_rate() > 0.02);
+    // Nor is that for want of an attack: at 0.15 it nearly always succeeds.
+    BOOST_TEST(robust::pgd(model, arma::fmat(x.head_cols(300)), arma::Row<std::size_t>(y.head_cols(300)), 0.15, attack)
+                   .success_rate() > 0.5);
   }
 }

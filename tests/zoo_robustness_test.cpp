@@ -91,7 +91,7 @@ BOOST_AUTO_TEST_CASE(the_pipeline_reports_its_figures) {
     BOOST_TEST(rows["robustness.model.test_accuracy"]["here"].get<double>() > 0.9);
     BOOST_TEST(rows["robustness.certified.check_network.1"]["here"].get<double>() == 0.0028);
     BOOST_TEST(rows["robustness.certified.check_network.2"]["here"].get<double>() == 0.0067);
-    for (const std::string id : {std::string("robustness.fgsm.final"), "robustness.pgd." + judge}) {
+    for (const std::string& id : {std::string("robustness.fgsm.final"), "robustness.pgd." + judge}) {
       BOOST_REQUIRE_MESSAGE(series.contains(id), id);
       BOOST_TEST(series[id]["x"].size() == 11u);
       BOOST_TEST(series[id]["published_y"].size() == 11u);
@@ -112,23 +112,23 @@ BOOST_AUTO_TEST_CASE(the_pipeline_reports_its_figures) {
 
 BOOST_AUTO_TEST_CASE(training_is_reproducible) {
   const auto set = made_up(200, 1);
-  zoo::ImageModel a = zoo::train(set, "first", {.epochs = 1}), b = zoo::train(set, "second", {.epochs = 1});
-  zoo::ImageModel c = zoo::train(set, "third", {.seed = 2, .epochs = 1});
+  zoo::ImageModel a = zoo::train(set, "first", {.epochs = 2}), b = zoo::train(set, "second", {.epochs = 2});
+  zoo::ImageModel c = zoo::train(set, "third", {.seed = 2, .epochs = 2});
   BOOST_TEST(zoo::fingerprint(a) == zoo::fingerprint(b));
   BOOST_TEST(zoo::fingerprint(a) != zoo::fingerprint(c));
-  BOOST_CHECK_THROW(zoo::train(set, "fourth", {.epochs = 1}, [] { return true; }), zoo::Interrupted);
+  BOOST_CHECK_THROW(zoo::train(set, "fourth", {.epochs = 2}, [] { return true; }), zoo::Interrupted);
 }
 
 // What certificates are computed for is what attacks are made on.
 BOOST_AUTO_TEST_CASE(the_listed_layers_are_the_models) {
-  zoo::ImageModel model;
+  zoo::ImageModel model = zoo::train(made_up(200, 1), "model", {.epochs = 2});
   BOOST_TEST(ag::nn::unnamed_members<zoo::ImageModel>().empty());
   const arma::fmat x = made_up(5, 3).x;
   ag::Tape<float> tape;
   const arma::fmat z = model(tape.constant(x)).value();
   const auto bounds = ag::robust::bound_propagation(model.layers(), x, 0).back();
   BOOST_TEST((arma::all(arma::vectorise(bounds.lower <= z)) && arma::all(arma::vectorise(z <= bounds.upper))));
-  BOOST_TEST((bounds.upper - bounds.lower).max() < 0.01f);
+  BOOST_TEST((bounds.upper - bounds.lower).max() < 0.1f * (z.max() - z.min()));
 }
 
 BOOST_AUTO_TEST_CASE(an_interrupted_attack_is_resumed) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <armagrad/armagrad.hpp>
+#include <armagrad/autodiff/machine.hpp>
 
 namespace ag = armagrad;
 using arma::mat;
@@ -52,6 +53,8 @@ void gaussian_process(arma::uword n) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ag::restart_with_fast_blas();
+  ag::set_threads(1);
   std::vector<arma::uword> sizes;
   for (int i = 1; i < argc; ++i) sizes.push_back(static_cast<arma::uword>(std::atoi(argv[i])));
   if (sizes.empty()) sizes = {10, 100, 500};

@@ -228,10 +228,7 @@ arma::Mat<eT> dense_jacobian(Graph<eT>& g, const std::vector<std::uint32_t>& ys,
                              Direction direction) {
   arma::Mat<eT> out(elements(g, ys), elements(g, xs), arma::fill::zeros);
   if (out.is_empty()) return out;
-  if (direction == Direction::automatic) {
-    const std::uint32_t at_once = directions_at_once(g);
-    direction = (out.n_cols + at_once - 1) / at_once <= out.n_rows ? Direction::forward : Direction::reverse;
-  }
+  if (direction == Direction::automatic) direction = out.n_cols < out.n_rows ? Direction::forward : Direction::reverse;
   g.set_gradients_enabled(false);
   if (direction == Direction::forward)
     by_columns(g, ys, xs, out);

@@ -40,8 +40,8 @@ Var<eT> hvp(Var<eT> y, Var<eT> x, Var<eT> v) {
 }
 
 enum class Direction {
-  automatic,  ///< forward where that takes fewer passes, counting that many directions go in one
-  forward,    ///< columns, by tangents
+  automatic,  ///< forward where there are fewer columns than rows, else reverse (so always for a Hessian)
+  forward,    ///< columns, by tangents, many at once: best where most of the work is products with large constants
   reverse,    ///< rows, by gradients
 };
 

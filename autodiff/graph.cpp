@@ -786,6 +786,7 @@ bool Graph<eT>::direct_step(std::uint32_t i, const Kernel<eT>& kernel) {
 // reads the parameter later in the pass, since this node is the only one that names it.
 template <class eT>
 bool Graph<eT>::can_step(const Contribution& c) const {
+  if (is_scratch()) return false;  // the parameter may be used outside of the checkpoint
   const Node<eT>&to = node(c.operand), &from = node(c.node);
   if (to.op != &parameter_leaf<eT> || to.uses != 1 || c.node < first_pending_) return false;
   const auto* update = static_cast<const ParameterStorage<eT>*>(to.attributes)->update;

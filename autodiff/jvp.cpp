@@ -14,7 +14,11 @@ template <class eT>
 Pushforward<eT>::Pushforward(Graph<eT>& graph, std::span<const std::uint32_t> ys, std::span<const std::uint32_t> xs,
                              std::uint32_t directions)
     : graph_(graph), ys_(ys.begin(), ys.end()), xs_(xs.begin(), xs.end()), directions_(directions) {
-  const std::uint32_t last = std::max(*std::max_element(ys.begin(), ys.end()), *std::max_element(xs.begin(), xs.end()));
+  std::uint32_t last = *std::max_element(xs.begin(), xs.end());
+  for (const std::uint32_t y : ys) {  // to the last result of its operation: a rule may give tangents to all
+    const std::uint32_t first = y - graph.node(y).result;
+    last = std::max(last, first + graph.node(first).op->results - 1);
+  }
   tangents_.assign(last + 1, 0);
   needed_.assign(last + 1, false);
   for (const std::uint32_t y : ys) needed_[y] = true;

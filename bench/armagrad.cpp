@@ -6,7 +6,6 @@
 #include <armagrad/armagrad.hpp>
 
 #include "bench/contestant.hpp"
-#include "bench/products.hpp"
 
 namespace ag = armagrad;
 
@@ -85,14 +84,18 @@ class Armagrad final : public ag::bench::Contestant {
 
   double loss() override { return static_cast<double>(loss_->item()); }
 
+  std::optional<Share> profiled_step() override {
+    if (replays_) return {};
+    const ag::Profile profile = tape_.profile([this] { step(); });
+    return Share{profile.seconds, profile.share_in_products() * profile.seconds};
+  }
+
  private:
   template <class Target>
   void record(ag::Var<float> x, const Target& labels) {
     if (p_.step == Problem::Step::train) {
       loss_ = ag::nn::cross_entropy(model_(x), labels);
-      sgd_.zero_grad();
-      loss_->backward();
-      sgd_.step();
+      sgd_.minimize(*loss_);
     } else {
       loss_ = ag::nn::cross_entropy(model_(*input_), labels, ag::nn::Reduction::sum);
       loss_->backward();
@@ -113,9 +116,11 @@ class Armagrad final : public ag::bench::Contestant {
 }  // namespace
 
 int main(int argc, char** argv) {
-  using namespace ag::bench;
   const bool replay = argc > 2 && std::string_view(argv[1]) == "replay";
-  return serve(
-      argc, argv, {{"version", ARMAGRAD_VERSION}, {"blas", blas_name()}, {"threads", blas_threads()}},
-      [replay](const Problem& p) { return std::make_unique<Armagrad>(p, replay); }, clock_products);
+  const ag::Machine m = ag::machine();
+  return ag::bench::serve(argc, argv,
+                          {{"version", ARMAGRAD_VERSION ", " + m.instructions + " loops"},
+                           {"blas", m.blas + (m.onednn.empty() ? "" : ", large products by oneDNN " + m.onednn)},
+                           {"threads", m.threads}},
+                          [replay](const Problem& p) { return std::make_unique<Armagrad>(p, replay); });
 }

@@ -10,12 +10,13 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <armagrad/autodiff/machine.hpp>
+
 #include "bench/child.hpp"
 #include "bench/cost.hpp"
 #include "bench/race.hpp"
 #include "bench/report.hpp"
 #include "bench/targets.hpp"
-#include "zoo/machine.hpp"
 
 namespace bench = armagrad::bench;
 using bench::Json;
@@ -52,6 +53,7 @@ std::vector<bench::Entrant> entrants(const Options& options) {
       {bench::floor_name, {beside("bench_hand_written")}, false},
       {"armagrad", {beside("bench_armagrad"), "eager"}, false},
       {"armagrad-replay", {beside("bench_armagrad"), "replay"}, false},
+      {"armagrad-openblas", {"/usr/bin/env", "ARMAGRAD_ONEDNN=off", beside("bench_armagrad"), "eager"}, false},
       {"libtorch", {beside("bench_libtorch")}},
   };
   for (const char* name : {"pytorch", "torch-compile", "jax"})
@@ -103,7 +105,7 @@ int run(int argc, char** argv) {
   std::filesystem::create_directories(options.out);
   options.race.folder = options.out / "log";
   report["written"] = fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(std::time(nullptr)));
-  report["cpu"] = armagrad::zoo::this_machine().cpu;
+  report["cpu"] = armagrad::machine().cpu;
   report["cpus"] = bench::allowed_cpus().size();
   const auto write = [&] {
     report["targets"] = bench::targets(report);
@@ -150,7 +152,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   armagrad::restart_with_fast_blas();  // the contestants inherit the variable
-  std::signal(SIGPIPE, SIG_IGN);  // a contestant that ends shows as one that does not answer
+  std::signal(SIGPIPE, SIG_IGN);       // a contestant that ends shows as one that does not answer
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {

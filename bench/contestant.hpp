@@ -11,6 +11,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -33,6 +34,11 @@ class Contestant {
   virtual void step() = 0;
   /// The loss that the last step computed: that of before its update. Mean (train) or sum (attack) over the batch.
   virtual double loss() = 0;
+  struct Share {
+    double seconds, products;  ///< of a step, and of that in matrix products
+  };
+  /// One step, looked at more closely; nothing from those who cannot tell.
+  virtual std::optional<Share> profiled_step() { return {}; }
 };
 
 /// Lines of /proc/self/status such as "VmHWM:   1234 kB", in bytes.
@@ -55,13 +61,11 @@ inline double processor_seconds() {
 ///   check N        {"losses": of N steps from the start}
 ///   run WARM N     from the start, WARM steps, then N timed ones: {"seconds": of the N by the wall's clock,
 ///                  "processor": by all threads on processors}
-///   products N     the same with the time spent in products: {"seconds", "products"}; refused without a clock for them
+///   products N     from the start, N profiled steps: {"share" of their time that is spent in products, null: unknown}
 ///   memory         {"start": bytes resident before the contestant was made, "now", "peak"}
 /// A request that fails is answered by {"error": why}.
-/// @param products switches the clock of the products on (true) or off, and returns the seconds on it
 inline int serve(int argc, char** argv, const nlohmann::json& info,
-                 const std::function<std::unique_ptr<Contestant>(const Problem&)>& make,
-                 const std::function<double(bool)>& products = {}) {
+                 const std::function<std::unique_ptr<Contestant>(const Problem&)>& make) {
   using nlohmann::json;
   using Clock = std::chrono::steady_clock;
   try {
@@ -98,15 +102,18 @@ inline int serve(int argc, char** argv, const nlohmann::json& info,
           steps(n);
           answer["seconds"] = std::chrono::duration<double>(Clock::now() - begin).count();
           answer["processor"] = processor_seconds() - processor;
-        } else if (request == "products" && products) {
+        } else if (request == "products") {
           words >> n;
           contestant->reset();
           steps(1 + n / 10);
-          products(true);
-          const auto begin = Clock::now();
-          steps(n);
-          answer["seconds"] = std::chrono::duration<double>(Clock::now() - begin).count();
-          answer["products"] = products(false);
+          double seconds = 0, products = 0;
+          for (int i = 0; i < n; ++i) {
+            const auto share = contestant->profiled_step();
+            if (!share) break;
+            seconds += share->seconds;
+            products += share->products;
+          }
+          answer["share"] = seconds > 0 ? json(products / seconds) : json();
         } else if (request == "memory") {
           answer = {
               {"start", start}, {"now", memory_of_this_process("VmRSS")}, {"peak", memory_of_this_process("VmHWM")}};

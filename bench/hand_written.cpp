@@ -4,8 +4,9 @@
 #include <cmath>
 #include <vector>
 
+#include <dlfcn.h>
+
 #include "bench/contestant.hpp"
-#include "bench/products.hpp"
 
 extern "C" void sgemm_(const char* ta, const char* tb, const int* m, const int* n, const int* k, const float* alpha,
                        const float* a, const int* lda, const float* b, const int* ldb, const float* beta, float* c,
@@ -14,7 +15,10 @@ extern "C" void sgemm_(const char* ta, const char* tb, const int* m, const int* 
 namespace {
 
 using armagrad::bench::Problem;
+using Clock = std::chrono::steady_clock;
 using Floats = std::vector<float>;
+
+double* product_clock = nullptr;  // where products add their seconds, in profiled steps
 
 // C = op(A) op(B), m x n, k summed over.
 void product(char ta, char tb, std::size_t rows, std::size_t cols, std::size_t inner, const float* a, const float* b,
@@ -22,7 +26,9 @@ void product(char ta, char tb, std::size_t rows, std::size_t cols, std::size_t i
   const int m = static_cast<int>(rows), n = static_cast<int>(cols), k = static_cast<int>(inner);
   const int lda = ta == 'N' ? m : k, ldb = tb == 'N' ? k : n;
   const float one = 1, zero = 0;
+  const auto begin = product_clock != nullptr ? Clock::now() : Clock::time_point();
   sgemm_(&ta, &tb, &m, &n, &k, &one, a, &lda, b, &ldb, &zero, c, &m, 1, 1);
+  if (product_clock != nullptr) *product_clock += std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 struct Layer {
@@ -108,6 +114,16 @@ class HandWritten final : public armagrad::bench::Contestant {
 
   double loss() override { return loss_; }
 
+  std::optional<Share> profiled_step() override {
+    double products = 0;
+    product_clock = &products;
+    const auto begin = Clock::now();
+    step();
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    product_clock = nullptr;
+    return Share{seconds, products};
+  }
+
  private:
   // The loss, and the last layer's dz: softmax - one hot, divided by the batch where the loss is a mean.
   void forward(const float* x) {
@@ -174,11 +190,26 @@ class HandWritten final : public armagrad::bench::Contestant {
   double loss_ = 0;
 };
 
+// The BLAS that answers here, by its own words: "OpenBLAS 0.3.21 (SkylakeX kernels)".
+std::string blas() {
+  auto* config = reinterpret_cast<const char* (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_config"));
+  auto* core = reinterpret_cast<const char* (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_corename"));
+  if (config == nullptr || core == nullptr) return "a BLAS that does not name itself";
+  std::istringstream words(config());  // OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ...
+  std::string library, version;
+  words >> library >> version;
+  return library + " " + version + " (" + core() + " kernels)";
+}
+
+int blas_threads() {
+  auto* threads = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_num_threads"));
+  return threads == nullptr ? 0 : threads();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace armagrad::bench;
-  return serve(
-      argc, argv, {{"version", "g++ " __VERSION__}, {"blas", blas_name()}, {"threads", blas_threads()}},
-      [](const Problem& p) { return std::make_unique<HandWritten>(p); }, clock_products);
+  return serve(argc, argv, {{"version", "g++ " __VERSION__}, {"blas", blas()}, {"threads", blas_threads()}},
+               [](const Problem& p) { return std::make_unique<HandWritten>(p); });
 }

@@ -208,6 +208,8 @@ def serve(make, path, answers):
                     step()
                 contestant.wait()
                 answer = {"seconds": time.perf_counter() - begin, "processor": time.process_time() - processor}
+            elif request == "products":
+                answer = {"share": None}
             elif request == "memory":
                 answer = {"start": start, "now": memory("VmRSS"), "peak": memory("VmHWM")}
             else:

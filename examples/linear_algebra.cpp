@@ -1,4 +1,5 @@
 // Linear algebra with gradients: one factorisation for several questions, values that repeat, and what is refused.
+#include <cmath>
 #include <cstdio>
 
 #include <armagrad/armagrad.hpp>
@@ -31,9 +32,9 @@ int main() {
   // [/structured]
   std::printf("eigenvalues %.4f %.4f %.4f, det %.4f\n", values(0, 0).item(), values(1, 0).item(), values(2, 0).item(),
               std::exp(log_abs_det.item()) * sign.item());
-  std::printf("LU %.1e, QR %.1e, SVD %.1e off\n", norm(P.t() * L * Upper - S, "fro").item() < 1e-14 ? 0.0 : 1.0,
-              norm(Q * R - S.cols(0, 1), "fro").item() < 1e-14 ? 0.0 : 1.0,
-              norm(U * diagmat(s) * V.t() - S.cols(0, 1), "fro").item() < 1e-14 ? 0.0 : 1.0);
+  const auto same = [](auto x, auto z) { return norm(x - z, "fro").item() < 1e-14 ? "yes" : "no"; };
+  std::printf("P' L U = S: %s, Q R = S: %s, U s V' = S: %s\n", same(P.t() * L * Upper, S), same(Q * R, S.cols(0, 1)),
+              same(U * diagmat(s) * V.t(), S.cols(0, 1)));
 
   // [repeated]
   const arma::mat one(2, 2, arma::fill::eye);  // both eigenvalues are 1

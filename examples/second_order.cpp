@@ -15,17 +15,11 @@ int main() {
   const auto loss = [&](ag::Var<double> w) {  // w: 3x1
     return accu(softplus(-(y % (w.t() * x)))) + 0.05 * dot(w, w);
   };
-  ag::Tape<double> tape;
   arma::mat w(3, 1);
   for (int step = 0; step < 6; ++step) {
-    tape.rewind();
-    const ag::Var<double> at = tape.variable(w);
-    const ag::Var<double> value = loss(at);
-    const ag::Var<double> slope = grad(value, at);  // 3x1, itself recorded
-    arma::mat hessian(3, 3);
-    for (arma::uword i = 0; i < 3; ++i) hessian.col(i) = grad(slope(i, 0), at).value();
-    std::printf("step %d: loss %.5f, |gradient| %.1e\n", step, value.item(), arma::norm(slope.value()));
-    w -= arma::solve(hessian, slope.value());
+    const auto at = ag::value_grad_hessian(loss, w);  // 1, 3x1 and 3x3
+    std::printf("step %d: loss %.5f, |gradient| %.1e\n", step, at.value, arma::norm(at.gradient));
+    w -= arma::solve(at.hessian, at.gradient);
   }
   // [/newton]
 

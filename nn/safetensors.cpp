@@ -173,6 +173,7 @@ void refuse_pickle(std::string_view bytes, const std::string& source) {
 template <class eT>
 Tensor::Values row_major(const arma::Mat<eT>& m) {
   std::vector<eT> out(m.n_elem);
+  if (out.empty()) return out;  // Armadillo's transpose would look at its first number
   arma::Mat<eT> aliased(out.data(), m.n_cols, m.n_rows, false, true);  // column-major transposed
   aliased = m.t();
   return out;
@@ -211,8 +212,10 @@ arma::Mat<eT> Tensors::matrix(const std::string& name) const {
   check_count(tensor, name, source);
   const arma::uword rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const arma::uword cols = tensor.shape.size() < 2 ? 1 : tensor.shape[1];
-  if (const auto* same = std::get_if<std::vector<eT>>(&tensor.values))
+  if (const auto* same = std::get_if<std::vector<eT>>(&tensor.values)) {
+    if (same->empty()) return arma::Mat<eT>(rows, cols);
     return arma::Mat<eT>(const_cast<eT*>(same->data()), cols, rows, false, true).t();  // read only
+  }
   if constexpr (std::is_same_v<eT, double>) {
     if (std::holds_alternative<std::vector<float>>(tensor.values))
       return arma::conv_to<arma::mat>::from(matrix<float>(name));

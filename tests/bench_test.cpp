@@ -84,6 +84,7 @@ BOOST_AUTO_TEST_CASE(armagrad_and_hand_written_code_compute_the_same_losses) {
       BOOST_TEST(c["deviation"].get<double>() < 1e-5);
       BOOST_TEST(c["rounds"].size() == 3u);
       BOOST_TEST(c["seconds"]["least"].get<double>() > 0);
+      if (c["name"] == "armagrad-replay") continue;  // a replay has no profile
       BOOST_TEST(c["products"].get<double>() > 0);
       BOOST_TEST(c["products"].get<double>() < 1);
       BOOST_TEST(c["memory"]["peak"].get<double>() >= c["memory"]["start"].get<double>());

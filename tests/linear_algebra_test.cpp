@@ -79,48 +79,41 @@ BOOST_AUTO_TEST_CASE(a_matrix_is_factorised_once_for_all_that_is_asked_of_it) {
   const Var a = tape.variable(A), b = tape.variable(random(4, 2, 3));
   Var y = accu(solve(a, b)) + accu(solve(a.t(), b)) + accu(solve(a, 2 * b)) + accu(inv(a)) + det(a) + log_det(a).value;
   ag::grad(y, {a, b});  // its operations stay on the tape
-  BOOST_TEST(count(tape.to_text(), "lu_factors") == 1u);
+  BOOST_TEST(count(tape.to_text(), "= lu_factors(") == 1u);
 
   tape.rewind();
   const Var s = tape.variable(S), c = tape.variable(random(4, 2, 3));
   y = accu(solve(s, c, arma::solve_opts::likely_sympd)) + accu(inv_sympd(s)) + log_det_sympd(s) + accu(chol(s)) +
       accu(solve(chol(s, "lower"), c));
   ag::grad(y, {s, c});
-  BOOST_TEST(count(tape.to_text(), " chol ") == 1u);
+  BOOST_TEST(count(tape.to_text(), "= chol(") == 1u);
 
   tape.rewind();
   const Var e = tape.variable(S);
   y = accu(eig_sym(e)) + accu(sqrtmat_sympd(e)) + accu(logmat_sympd(e)) + eig_sym(e, ag::with_vectors).values(0, 0);
   ag::grad(y, e);
-  BOOST_TEST(count(tape.to_text(), "eig_sym") == 1u);
+  BOOST_TEST(count(tape.to_text(), "= eig_sym(") == 1u);
 
   tape.rewind();
   const Var t = tape.variable(random(5, 3, 4)), r = tape.variable(random(5, 2, 5));
   y = accu(pinv(t)) + norm(t, 2) + cond(t) + accu(svd(t)) + accu(pinv(t.t())) + rank(t);
   ag::grad(y, t);
-  BOOST_TEST(count(tape.to_text(), "svd_econ") == 1u);
+  BOOST_TEST(count(tape.to_text(), "= svd_econ(") == 1u);
   y = accu(solve(t, r)) + accu(qr_econ(t).R) + accu(solve(t.t(), tape.constant(random(3, 1, 6))));
   ag::grad(y, {t, r});
-  BOOST_TEST(count(tape.to_text(), "qr_econ") == 1u);
+  BOOST_TEST(count(tape.to_text(), "= qr_econ(") == 1u);
 }
 
-BOOST_AUTO_TEST_CASE(backward_and_further_solves_give_no_command_to_factorise) {
-  const mat A = regular(4, 1);
-  const auto commands = [&](int solves) {
+BOOST_AUTO_TEST_CASE(a_further_solve_and_its_gradient_give_no_command_to_factorise) {
+  const mat A = regular(4, 1), B = random(4, 2, 3);
+  const auto commands = [&](bool same) {
     Tape tape;
-    const Var a = tape.variable(A), b = tape.variable(random(4, 2, 3));
-    return tape
-        .capture([&] {
-          Var y = accu(solve(a, b));
-          for (int i = 1; i < solves; ++i) y = y + accu(solve(a, b));
-          y.backward();
-        })
+    const Var b = tape.variable(B), first = tape.variable(A);
+    const Inputs as = {first, same ? first : tape.variable(A), same ? first : tape.variable(A)};
+    return tape.capture([&] { (accu(solve(as[0], b)) + accu(solve(as[1], b)) + accu(solve(as[2], b))).backward(); })
         .size();
   };
-  // One solve: factors, solution, sum; seed, repeated gradient, solution, product. Another one: all but the factors and
-  // the seed, an addition (2 commands), and its gradient's contributions.
-  BOOST_TEST(commands(3) - commands(2) == commands(2) - commands(1) + 0u);
-  BOOST_TEST(commands(1) <= 8u);
+  BOOST_TEST(commands(false) == commands(true) + 2);  // the factors of the other two
 }
 
 BOOST_AUTO_TEST_CASE(what_is_kept_does_not_outlive_the_value_it_was_made_of) {
@@ -226,7 +219,7 @@ BOOST_AUTO_TEST_CASE(functions_of_values_alone_are_right_where_values_repeat) {
   BOOST_TEST(close(gradient([](Var v) { return norm(v, 2); }, a), c * mat(q.col(0) * p.col(0).t())));
   BOOST_TEST(close(gradient([](Var v) { return accu(svd(v)); }, arma::eye(3, 3)), c * arma::eye(3, 3)));
   // Not unique: one of the sub-gradients, u v' with unit vectors.
-  BOOST_TEST(arma::norm(gradient([](Var v) { return norm(v, 2); }, arma::eye(3, 3)), "nuc") == c,
+  BOOST_TEST(arma::accu(arma::svd(gradient([](Var v) { return norm(v, 2); }, arma::eye(3, 3)))) == c,
              boost::test_tools::tolerance(1e-13));
 }
 
@@ -348,7 +341,7 @@ BOOST_AUTO_TEST_CASE(sub_gradients) {
 }
 
 BOOST_AUTO_TEST_CASE(single_elements_and_columns) {
-  const mat x{{-1.7}}, column{2, -1, 0.5};
+  const mat x(1, 1, arma::fill::value(-1.7)), column{2, -1, 0.5};
   Tape tape;
   const Var a = tape.variable(x);
   BOOST_TEST(det(a).item() == -1.7);

@@ -503,3 +503,29 @@ BOOST_AUTO_TEST_CASE(minimize_refuses_what_backward_refuses_and_leaves_no_wish_b
   BOOST_TEST(deviation(model.column(), before) == 0);
   BOOST_TEST(arma::abs(model.l1.weight.grad()).max() > 0);
 }
+
+BOOST_AUTO_TEST_CASE(minimize_does_not_step_a_parameter_that_a_checkpoint_and_others_use) {
+  const auto train = [](bool in_one) {
+    ag::nn::seed(4);
+    Small model;
+    Sgd sgd(model.parameters(), {.lr = 0.2});
+    ag::Tape<double> tape;
+    arma::arma_rng::set_seed(6);
+    const arma::mat x(4, 5, arma::fill::randn);
+    for (int i = 0; i < 3; ++i) {
+      tape.rewind();
+      const auto h = ag::checkpoint([&](ag::Var<double> v) { return model.l2(tanh(model.l2(v))); },
+                                    tanh(model.l1(tape.constant(x))));
+      const auto loss = accu(square(model.l3(model.l2(h))));
+      if (in_one) {
+        sgd.minimize(loss);
+      } else {
+        sgd.zero_grad();
+        loss.backward();
+        sgd.step();
+      }
+    }
+    return model.column();
+  };
+  BOOST_TEST(deviation(train(true), train(false)) < 1e-12);
+}

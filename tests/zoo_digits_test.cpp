@@ -61,7 +61,7 @@ const Digits& the_digits() {
 }
 
 RunOptions short_run(int model, long epochs) {
-  const bool mini = models()[static_cast<std::size_t>(model - 1)].mini_batch;
+  const bool mini = digits_models()[static_cast<std::size_t>(model - 1)].mini_batch;
   return {.model = model, .seed = 3, .epochs = epochs, .batch = mini ? 64 : 1437};
 }
 
@@ -114,7 +114,7 @@ BOOST_AUTO_TEST_CASE(the_data_is_split_and_scaled_as_published) {
 
 BOOST_AUTO_TEST_CASE(each_model_loses_as_pytorch_s_does_from_the_same_weights) {
   std::ifstream file(ARMAGRAD_SOURCE_DIR "/tests/peers/digits_epochs.txt");
-  for (const Model& model : models()) {
+  for (const DigitsModel& model : digits_models()) {
     const auto training = model.make(the_digits(), {.batch = static_cast<arma::uword>(model.mini_batch ? 64 : 1437)});
     auto state = training->state();
     for (auto& [name, array] : state.arrays) {
@@ -138,7 +138,7 @@ BOOST_AUTO_TEST_CASE(each_model_loses_as_pytorch_s_does_from_the_same_weights) {
 BOOST_AUTO_TEST_CASE(the_last_batch_is_smaller_and_all_images_count) {
   // The gradient of the first epoch's updates moves every weight that sees ink, so a class left out would show; and
   // the loss returned is that of the last 29 images, before their update.
-  const auto& model = models()[3];  // 4: mean squared error, batches of 64
+  const auto& model = digits_models()[3];  // 4: mean squared error, batches of 64
   nn::seed(1);
   const auto training = model.make(the_digits(), {.lr = 1e-12, .batch = 64});
   const auto& d = the_digits();
@@ -186,7 +186,7 @@ BOOST_AUTO_TEST_SUITE_END()
 BOOST_FIXTURE_TEST_SUITE(checkpoints, Folder)
 
 BOOST_AUTO_TEST_CASE(a_run_resumed_in_the_middle_is_bit_equal_to_an_uninterrupted_one) {
-  for (const Model& model : models()) {
+  for (const DigitsModel& model : digits_models()) {
     BOOST_TEST_CONTEXT("model " << model.number) {
       const auto options = short_run(model.number, 230);
       RunInTraining whole(options, the_digits());
@@ -296,6 +296,8 @@ BOOST_AUTO_TEST_CASE(an_interrupted_pipeline_goes_on_with_the_rest) {
   const auto part = digits(options);
   BOOST_TEST(!part.finished);
   BOOST_TEST(part.models < 3u);
+  part.report.write(path);
+  BOOST_TEST(read(path / "index.html").find("This run was interrupted") != std::string::npos);
   options.stopped = {};
   options.resume = true;
   const auto rest = digits(options);
@@ -351,7 +353,7 @@ BOOST_AUTO_TEST_CASE(what_the_analysis_says_follows_the_numbers) {
     std::vector<ModelRuns> done;
     for (const int n : {5, 7}) {
       const double test = n == 7 ? network_test : 0.95;
-      done.push_back({models()[static_cast<std::size_t>(n - 1)],
+      done.push_back({digits_models()[static_cast<std::size_t>(n - 1)],
                       {made_up(n, 0.99, test, 60000), made_up(n, 0.99, test + 0.005, 61000)}});
     }
     DigitsOptions options;
@@ -423,6 +425,12 @@ BOOST_FIXTURE_TEST_CASE(the_program_refuses_bad_input_before_any_work, Folder) {
   refused("--seeds -1", "--seeds is -1");
   refused("--device tpu", "--device is 'tpu'");
   refused("--resume", "--resume: there is no checkpoint");
+  try {
+    Device::cuda();
+  } catch (const DeviceError& e) {
+    refused("--device cuda", "Device::cuda(): ");  // the rest names folders, which differ
+    check_throws<DeviceError>([] { check({.device = "cuda"}); }, e.what());
+  }
   const auto [status, said] = zoo_program(path, "digits --out '" + file + "'");
   BOOST_TEST(status == 2);
   BOOST_TEST(said.find("this is a file, not a folder") != std::string::npos, said);
@@ -440,10 +448,16 @@ BOOST_FIXTURE_TEST_CASE(the_program_ends_in_good_order_on_ctrl_c_and_resumes, Fo
           nullptr);
     _exit(127);
   }
-  while (read(path / "log.txt").find("epoch 0/700") == std::string::npos && kill(child, 0) == 0) usleep(1000);
-  kill(child, SIGINT);
   int status = 0;
-  waitpid(child, &status, 0);
+  bool ended = false;
+  while (!ended && read(path / "log.txt").find("epoch 0/700") == std::string::npos) {
+    usleep(1000);
+    ended = waitpid(child, &status, WNOHANG) == child;
+  }
+  if (!ended) {
+    kill(child, SIGINT);
+    waitpid(child, &status, 0);
+  }
   BOOST_REQUIRE(WIFEXITED(status));
   const auto log = read(path / "log.txt");
   if (WEXITSTATUS(status) == 0) {  // it was faster than the signal
@@ -453,14 +467,29 @@ BOOST_FIXTURE_TEST_CASE(the_program_ends_in_good_order_on_ctrl_c_and_resumes, Fo
   BOOST_TEST(WEXITSTATUS(status) == 130, log);
   BOOST_TEST(log.find("Interrupted; the same command with --resume goes on.") != std::string::npos, log);
 
-  // Other options are refused, the same go on.
-  BOOST_TEST(zoo_program(path, arguments + " --resume --lr 0.02").first == 2);
+  // Other options, a checkpoint cut short and one of another model are refused, before any work; the same go on.
+  const auto refused = [&](const std::string& options, const std::string& text) {
+    const auto [code, words] = zoo_program(path, arguments + " --resume" + options);
+    BOOST_TEST(code == 2);
+    BOOST_TEST(words.find(text) != std::string::npos, words);
+    BOOST_TEST(words.find("epoch") == std::string::npos, words);
+  };
+  refused(" --lr 0.02", "this checkpoint is of a run with --lr 0.01, not 0.02");
+  const auto mine = out / "checkpoints" / "digits-model8-seed1.safetensors";
+  const auto whole = read(mine);
+  std::ofstream(mine, std::ios::binary) << whole.substr(0, whole.size() / 2);
+  refused("", mine.string());
+  auto other = nn::parse_safetensors(whole, "whole");
+  other.metadata["model"] = "6";
+  nn::write_safetensors(mine.string(), other);
+  refused("", "this checkpoint is of a run with --model 6, not 8");
+  std::ofstream(mine, std::ios::binary) << whole;
   const auto [resumed, said] = zoo_program(path, arguments + " --resume");
   BOOST_TEST(resumed == 0, said);
   BOOST_TEST(!fs::exists(out / "checkpoints"));
-  const auto [straight, words] =
+  const auto [straight, said_straight] =
       zoo_program(path, "digits --model 2 8 --epochs 700 --jobs 1 --out '" + (path / "straight").string() + "'");
-  BOOST_TEST(straight == 0, words);
+  BOOST_TEST(straight == 0, said_straight);
   const auto figures = [](const fs::path& file) {
     std::istringstream json(read(file));
     std::vector<std::string> lines;

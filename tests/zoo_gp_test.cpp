@@ -62,7 +62,8 @@ BOOST_AUTO_TEST_CASE(newtons_method_ends_at_a_maximum) {
   BOOST_TEST(fit.gradients.back() < 1e-6);
   BOOST_TEST(arma::eig_sym(fit.hessian).min() > -1e-6);
   BOOST_TEST(fit.log_likelihood > fit.likelihoods.front());
-  BOOST_TEST(std::is_sorted(fit.likelihoods.begin(), fit.likelihoods.end()));
+  for (std::size_t i = 1; i < fit.likelihoods.size(); ++i)
+    BOOST_TEST(fit.likelihoods[i] > fit.likelihoods[i - 1] - 1e-8);
   // The end is quadratic: a step squares the distance.
   const std::size_t n = fit.gradients.size();
   BOOST_TEST(fit.gradients[n - 1] < 0.1 * fit.gradients[n - 2]);

@@ -225,6 +225,29 @@ BOOST_AUTO_TEST_CASE(rows_stand_on_the_page_published_beside_here) {
   BOOST_TEST(count(html, "<table") == 1u);
 }
 
+BOOST_AUTO_TEST_CASE(a_figure_may_stand_outside_of_the_comparison) {
+  auto r = report("digits");
+  r.row({.id = "digits.5.test_accuracy", .label = "accuracy", .published = 0.5, .here = 0.25, .on_page = false});
+  r.write(path);
+  BOOST_TEST(count(read(path / "index.html"), "<table") == 0u);
+  check_contains(r.json(), "\"id\":\"digits.5.test_accuracy\"");
+  BOOST_TEST(r.summary() == "  accuracy: 0.25, published 0.5\n");
+}
+
+BOOST_AUTO_TEST_CASE(cells_may_have_small_lines_and_remarks_are_a_list) {
+  auto r = report("digits");
+  r.table({"", {{"model", ""}, {"1\nlinear", ""}}, {{"accuracy\npublished", "96 %\n<95 %"}, {"none", "1\n"}}});
+  r.list({"a & b", "5 % of them"});
+  r.list({});
+  r.write(path);
+  const auto html = read(path / "index.html");
+  check_contains(html, "<th scope=\"col\">1<small>linear</small></th>");
+  check_contains(html, "<th scope=\"row\">accuracy<small>published</small></th><td>96 %<small>&lt;95 %</small></td>");
+  check_contains(html, "<td>1<small>&nbsp;</small></td>");
+  check_contains(html, "<ul class=\"remarks\">\n<li>a &amp; b</li>\n<li>5&nbsp;% of them</li>\n</ul>");
+  BOOST_TEST(count(html, "<ul class=\"remarks\">") == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(pipelines_of_several_runs_share_the_page) {
   auto first = report("regression", "First");
   first.text("of the first");
@@ -432,6 +455,32 @@ BOOST_AUTO_TEST_CASE(pixels_beyond_the_range_or_without_a_value_are_drawn_as_its
   BOOST_TEST(count(image_grid({{arma::mat(8, 8, arma::fill::ones), ""}}, 1).html, "<path") == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(values_with_a_sign_have_a_colour_each_and_one_scale) {
+  const auto html = signed_image_grid({{arma::mat{{-2, 0, 1}}, "a\nb & c"}, {arma::mat{{4}}, ""}}, 2).html;
+  check_contains(html, "fill=\"var(--c1)\"");
+  check_contains(html,
+                 "<path fill=\"var(--c2)\" fill-opacity=\"0.5\" d=\"M0 0h1v1h-1z\"/>"
+                 "<path fill-opacity=\"0.25\" d=\"M2 0h1v1h-1z\"/>");
+  check_contains(html, "<path fill-opacity=\"1\" d=\"M0 0h1v1h-1z\"/>");
+  check_contains(html, "</svg>a<small>b &amp; c</small></div>");
+}
+
+BOOST_AUTO_TEST_CASE(a_confusion_matrix_tells_right_from_wrong) {
+  const auto html = confusion_matrix(arma::umat{{8, 2}, {0, 7}}, {"cat", "d<g"}).html;
+  for (const auto* count_shown : {">8</text>", ">2</text>", ">7</text>"}) BOOST_TEST(count(html, count_shown) == 1u);
+  BOOST_TEST(count(html, ">0</text>") == 0u);
+  BOOST_TEST(count(html, ">d&lt;g</text>") == 2u);
+  BOOST_TEST(count(html, "fill=\"var(--c1)\"") == 2u);  // right
+  BOOST_TEST(count(html, "fill=\"var(--c2)\"") == 1u);  // wrong
+  BOOST_TEST(count(html, "nan") == 0u);
+  BOOST_TEST(count(confusion_matrix(arma::umat(2, 2), {"a", "b"}).html, "nan") == 0u);
+  check_throws<ShapeError>(
+      [] {
+        confusion_matrix(arma::umat(2, 3), {"a", "b"});
+      },
+      "confusion_matrix: the counts are 2x3, there are 2 names; it must be square");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(progress)
@@ -466,6 +515,34 @@ BOOST_AUTO_TEST_CASE(a_terminal_has_one_line_rewritten_ten_times_a_second) {
   BOOST_TEST(count(text, "\r\x1b[K") <= 11u);
   BOOST_TEST(count(text, "\n") == 1u);  // so that what follows, such as an error, has a line of its own
   BOOST_TEST(text.ends_with("\n"));
+}
+
+BOOST_AUTO_TEST_CASE(runs_side_by_side_share_the_terminal_s_line) {
+  std::ostringstream out;
+  double now = 0;
+  const auto clock = [&] { return now; };
+  {
+    Progress a("a", 10, {.out = &out, .terminal = true, .clock = clock});
+    Progress b("b", 10, {.out = &out, .terminal = true, .clock = clock});
+    a.update(1, 0.5);
+    b.update(2, 0.25);
+    a.finish("done");
+    now = 1;
+    b.update(3, 0.25);
+  }
+  const std::string clear = "\r\x1b[K";
+  BOOST_TEST(out.str() == clear + "a: epoch 1, loss 0.50000" + clear +
+                              "a: epoch 1, loss 0.50000 | b: epoch 2, loss 0.25000" + clear + "a: done\n" + clear +
+                              "b: epoch 3, loss 0.25000\n");
+}
+
+BOOST_AUTO_TEST_CASE(a_resumed_run_reckons_the_time_left_from_its_own_epochs) {
+  std::ostringstream out;
+  double now = 0;
+  Progress progress("m", 100, {.every = 10, .first = 40, .out = &out, .clock = [&] { return now; }});
+  now = 2;
+  progress.update(50, 1);  // 11 epochs in 2 s, 49 to go
+  BOOST_TEST(out.str() == "m: epoch 50/100, loss 1.0000, 2.00 s, at most 8.91 s left\n");
 }
 
 BOOST_AUTO_TEST_CASE(the_last_line_takes_the_rewritten_one_s_place) {

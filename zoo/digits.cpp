@@ -21,7 +21,7 @@ namespace {
 std::vector<int> chosen_models(const DigitsOptions& options) {
   std::vector<int> numbers = options.models;
   if (numbers.empty())
-    for (const Model& model : models()) numbers.push_back(model.number);
+    for (const DigitsModel& model : digits_models()) numbers.push_back(model.number);
   std::sort(numbers.begin(), numbers.end());
   numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
   return numbers;
@@ -35,7 +35,7 @@ std::vector<RunOptions> plan(const DigitsOptions& options, const Digits& digits)
   std::vector<RunOptions> runs;
   for (const int number : longest_first) {
     if (!std::binary_search(chosen.begin(), chosen.end(), number)) continue;
-    const long published = models()[static_cast<std::size_t>(number - 1)].mini_batch ? 64 : all;
+    const long published = digits_models()[static_cast<std::size_t>(number - 1)].mini_batch ? 64 : all;
     for (int s = 0; s < options.seeds; ++s)
       runs.push_back({.model = number,
                       .seed = options.seed + static_cast<std::uint64_t>(s),
@@ -82,7 +82,7 @@ void check(const DigitsOptions& o) {
   const auto require = [](bool holds, const std::string& text) {
     if (!holds) throw OptionError("digits: " + text);
   };
-  const auto count = static_cast<int>(models().size());
+  const auto count = static_cast<int>(digits_models().size());
   for (const int m : o.models)
     require(m >= 1 && m <= count, fmt::format("there is no model {}; the models are 1 to {}", m, count));
   require(o.seeds >= 1, fmt::format("--seeds is {}; it must be at least 1", o.seeds));
@@ -124,7 +124,7 @@ DigitsResult digits(const DigitsOptions& options) {
     if (options.resume && !file.empty() && fs::exists(file, none)) run.restore(file);
     const auto title = fmt::format("model {}", run_options.model) +
                        (options.seeds > 1 ? fmt::format(" seed {}", run_options.seed) : "");
-    Progress progress(title, run_options.epochs);
+    Progress progress(title, run_options.epochs, {.first = run.run().epochs});
     run.train(progress, stopped, options.checkpoint_seconds, [&](const RunInTraining& r) {
       if (!file.empty()) r.save(file);
     });
@@ -164,7 +164,7 @@ DigitsResult digits(const DigitsOptions& options) {
   // By model; a model whose runs are not all done is left out.
   std::vector<ModelRuns> done;
   for (const int number : chosen_models(options)) {
-    ModelRuns model{models()[static_cast<std::size_t>(number - 1)], {}};
+    ModelRuns model{digits_models()[static_cast<std::size_t>(number - 1)], {}};
     for (std::size_t i = 0; i < runs.size(); ++i)
       if (runs[i].model == number && finished[i]) model.runs.push_back(*finished[i]);
     if (model.runs.size() == static_cast<std::size_t>(options.seeds)) done.push_back(std::move(model));

@@ -17,7 +17,7 @@ struct FinishedRun {
 
 /// A model's runs, one per seed.
 struct ModelRuns {
-  Model model;
+  DigitsModel model;
   std::vector<FinishedRun> runs;
 };
 

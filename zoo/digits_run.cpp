@@ -53,7 +53,7 @@ Device device_named(const std::string& name) {
 RunInTraining::RunInTraining(const RunOptions& options, const Digits& digits) {
   run_.options = options;
   ag::nn::seed(options.seed);
-  const auto& model = models().at(static_cast<std::size_t>(options.model - 1));
+  const auto& model = digits_models().at(static_cast<std::size_t>(options.model - 1));
   training_ = model.make(
       digits,
       {.lr = options.lr, .batch = static_cast<arma::uword>(options.batch), .device = device_named(options.device)});

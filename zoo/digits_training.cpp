@@ -187,10 +187,10 @@ Digits load_digits() {
 }
 // [/data]
 
-const std::vector<Model>& models() {
+const std::vector<DigitsModel>& digits_models() {
   constexpr auto sum = "squared error, sum / m", mean = "squared error, mean", entropy = "cross-entropy";
   constexpr auto from_scratch = "linear, from scratch", module = "linear module", network = "network 64-32-16-10";
-  static const std::vector<Model> all{
+  static const std::vector<DigitsModel> all{
       {1, from_scratch, sum, false, false, scratch},
       {2, from_scratch, sum, true, false, scratch},
       {3, module, mean, false, false, with_squared_error<LinearModel>},

@@ -49,7 +49,7 @@ class Training {
   virtual arma::fmat weights() = 0;
 };
 
-struct Model {
+struct DigitsModel {
   int number;
   const char* kind;    ///< "linear module"
   const char* loss;    ///< "squared error, mean"
@@ -60,6 +60,6 @@ struct Model {
 };
 
 /// The eight models, in order of their numbers.
-const std::vector<Model>& models();
+const std::vector<DigitsModel>& digits_models();
 
 }  // namespace armagrad::zoo

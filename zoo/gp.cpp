@@ -5,38 +5,10 @@
 
 #include <fmt/format.h>
 
-#include <armagrad/autodiff/operation.hpp>
-
 #include "zoo/progress.hpp"
 
 namespace armagrad::zoo {
 namespace {
-
-// The logarithm of a positive definite matrix' determinant.
-struct LogDeterminant {
-  static constexpr auto name = "log_determinant";
-  static Shape shape(Operands& in) {
-    in.require(in[0].rows == in[0].cols, "it must be square");
-    return {1, 1};
-  }
-  template <class eT>
-  static void eval(Eval<eT>& e) {
-    e.host([](const arma::Mat<eT>& a, arma::Mat<eT>& y) {
-      eT value = 0;
-      if (!arma::log_det_sympd(value, a))
-        throw ValueError(fmt::format("log_determinant: x ({}x{}) is not positive definite", a.n_rows, a.n_cols));
-      y(0) = value;
-    });
-  }
-  template <class eT>
-  static void vjp(Rule<eT>& r) {
-    r.accumulate(0, inv(r.operand(0)).t() * r.grad());
-  }
-  template <class eT>
-  static void jvp(ForwardRule<eT>& r) {
-    r.add(trace(solve(r.operand(0), r.tangent(0))));
-  }
-};
 
 // scikit-learn 1.9.1 on the same data: tests/peers/gaussian_process.py
 constexpr double scikit_learn_at_book = -117.022637376, scikit_learn_log_likelihood = -115.050298096;
@@ -72,7 +44,8 @@ Var<double> covariance(Var<double> theta, const Distances& d) {
 Var<double> negative_log_likelihood(Var<double> theta, const Distances& d, const arma::vec& y) {
   const Var<double> k = covariance(theta, d);  // n x n
   const double constant = static_cast<double>(y.n_elem) * std::log(2 * arma::datum::pi);
-  return 0.5 * (dot(y, solve(k, y)) + apply<LogDeterminant>(k) + constant);
+  // one Cholesky factor serves both
+  return 0.5 * (dot(y, solve(k, y, arma::solve_opts::likely_sympd)) + log_det_sympd(k) + constant);
 }
 
 // Mean and standard deviation of new measurements at times `at`.

@@ -45,7 +45,8 @@ void print_machine() {
     return fmt::format("{:<13} {:.0f} GF/s on one thread, {:.0f} % of the {:.0f} its instructions allow\n", what,
                        measured, 100 * measured / possible, possible);
   };
-  std::cout << rate("float", r.float_measured, r.float_possible) << rate("double", r.double_measured, r.double_possible);
+  std::cout << rate("float", r.float_measured, r.float_possible)
+            << rate("double", r.double_measured, r.double_possible);
   if (!m.advice.empty()) std::cout << fmt::format("advice        {}\n", m.advice);
 }
 
@@ -139,7 +140,9 @@ int run(int argc, char** argv) {
     finished = result.finished;
     if (finished) finish("robustness", result.report);  // else an earlier report stays as it is
   }
-  if (!finished) std::cout << "Interrupted; the same command with --resume goes on.\n";
+  if (!finished)
+    std::cout << (all ? "Interrupted; name the pipeline, with --resume, to go on with it.\n"
+                      : "Interrupted; the same command with --resume goes on.\n");
   std::cout << "Report: " << std::filesystem::absolute(out / "index.html").lexically_normal().string() << '\n';
   return finished ? 0 : interrupted;
 }

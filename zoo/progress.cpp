@@ -70,7 +70,8 @@ bool Progress::due(long done) {
 void Progress::update(long epoch, double loss) {
   if (due(epoch))
     show(fmt::format("{}: epoch {}/{}, loss {:#.5g}", title_, epoch, total_, loss),
-         fmt::format("{}: epoch {}, loss {:#.5g}", title_, epoch, loss), epoch == 0 ? 0 : epoch + 1);
+         fmt::format("{}: epoch {}, loss {:#.5g}", title_, epoch, loss),
+         epoch <= settings_.first ? settings_.first : epoch + 1);
 }
 
 void Progress::update(long done, const std::string& things) {
@@ -82,9 +83,9 @@ void Progress::update(long done, const std::string& things) {
 void Progress::show(std::string line, std::string brief, long done) {
   const double spent = shown_ - start_;
   line += ", " + duration(spent);
-  if (done > 0)
+  if (const long here = done - settings_.first; here > 0)
     line += fmt::format(", at most {} left",
-                        duration(spent / static_cast<double>(done) * static_cast<double>(total_ - done)));
+                        duration(spent / static_cast<double>(here) * static_cast<double>(total_ - done)));
   const std::lock_guard lock(writing);
   if (!*settings_.terminal) {
     *settings_.out << line << '\n' << std::flush;

@@ -10,6 +10,7 @@ namespace armagrad::zoo {
 
 struct ProgressSettings {
   long every = 5000;                ///< off a terminal, each `every`-th epoch gets a line; 0: only time brings lines
+  long first = 0;                   ///< epochs done before it was made: the time left is reckoned from the others
   std::ostream* out = nullptr;      ///< standard error unless named
   std::optional<bool> terminal{};   ///< whether `out` is a terminal; found out for standard error, else no
   std::function<double()> clock{};  ///< seconds; a steady clock unless given

@@ -185,7 +185,7 @@ def matrix(family, rng):
         a = rounded(u @ np.diag(s) @ u.T, 12 if "ill" in family else 5)
         return (np.tril(a) + np.tril(a, -1).T)
     if family == "ill_triu":
-        return rounded(np.triu(rng.uniform(-1, 1, shape), 1) + np.diag(s), 10)
+        return rounded(np.triu(np.linalg.qr(u @ np.diag(s) @ v.T)[1]), 12)
     return rounded(u @ np.diag(s) @ v.T, 12 if "ill" in family else 5)
 
 

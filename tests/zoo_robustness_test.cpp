@@ -128,7 +128,7 @@ BOOST_AUTO_TEST_CASE(the_listed_layers_are_the_models) {
   const arma::fmat z = model(tape.constant(x)).value();
   const auto bounds = ag::robust::bound_propagation(model.layers(), x, 0).back();
   BOOST_TEST((arma::all(arma::vectorise(bounds.lower <= z)) && arma::all(arma::vectorise(z <= bounds.upper))));
-  BOOST_TEST((bounds.upper - bounds.lower).max() < 0.1f * (z.max() - z.min()));
+  BOOST_TEST((bounds.upper - bounds.lower).max() < 0.1f);
 }
 
 BOOST_AUTO_TEST_CASE(an_interrupted_attack_is_resumed) {

@@ -24,7 +24,14 @@ namespace armagrad::detail {
 
 template <class eT>
 struct Node {
-  enum Flag : std::uint8_t { needs_gradient = 1, is_leaf = 2, keeps_gradient = 4, owns_value = 8, wanted = 16 };
+  enum Flag : std::uint8_t {
+    needs_gradient = 1,
+    is_leaf = 2,
+    keeps_gradient = 4,
+    owns_value = 8,
+    wanted = 16,
+    elsewhere = 32
+  };
 
   const OperationInfo<eT>* op;
   eT* value;               // null: pending (not computed yet)
@@ -83,7 +90,9 @@ class Graph {
   /// A leaf with memory of its own, uninitialised.
   std::uint32_t leaf(const OperationInfo<eT>& op, Shape shape, bool needs_gradient);
   std::uint32_t aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value);
+  /// One on another device makes a leaf that no operation accepts.
   std::uint32_t parameter(const std::shared_ptr<ParameterStorage<eT>>& storage);
+  void require_here(const char* operation, const Node<eT>& leaf) const;
   void rewind() noexcept;
   void set_gradients_enabled(bool enabled) { gradients_enabled_ = enabled; }
   bool gradients_enabled() const { return gradients_enabled_; }

@@ -5,3 +5,4 @@
 #include <armagrad/datasets/datasets.hpp>
 #include <armagrad/nn/nn.hpp>
 #include <armagrad/optim/optim.hpp>
+#include <armagrad/robust/robust.hpp>

@@ -1,8 +1,8 @@
 #include <cmath>
-#include <limits>
 
 #include <fmt/format.h>
 
+#include <armagrad/autodiff/differences.hpp>
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/gradient.hpp>
 #include <armagrad/autodiff/graph.hpp>
@@ -35,32 +35,6 @@ arma::mat weights(Shape s) {
 
 Var<double> scalar(Tape<double>& tape, Var<double> y) {
   return y.shape().is_scalar() ? y : dot(y, tape.constant(weights(y.shape())));
-}
-
-struct Estimate {
-  double value;
-  double error;
-};
-
-// Ridders' extrapolation of central differences to step 0: a tableau in which each column cancels one more even order.
-template <class F>
-Estimate ridders(F f, double step) {
-  constexpr int size = 12;
-  constexpr double shrink = 1.6;
-  double table[size][size];
-  Estimate best{0, std::numeric_limits<double>::infinity()};
-  for (int i = 0; i < size; ++i, step /= shrink) {
-    table[0][i] = (f(step) - f(-step)) / (2 * step);
-    double factor = shrink * shrink;
-    for (int j = 1; j <= i; ++j, factor *= shrink * shrink) {
-      table[j][i] = (factor * table[j - 1][i] - table[j - 1][i - 1]) / (factor - 1);
-      const double error =
-          std::max(std::abs(table[j][i] - table[j - 1][i]), std::abs(table[j][i] - table[j - 1][i - 1]));
-      if (error <= best.error) best = {table[j][i], error};
-    }
-    if (i > 0 && std::abs(table[i][i] - table[i - 1][i - 1]) >= 2 * best.error) break;
-  }
-  return best;
 }
 
 // `value(tape, vars)` is a scalar; compares its gradient with differences of itself.
@@ -100,7 +74,7 @@ GradcheckResult check(const std::function<Var<double>(Tape<double>&, const std::
         tape.rewind();
         return value(tape, variables(at)).item();
       };
-      const Estimate numeric = ridders(f, options.step * std::max(1.0, std::abs(x)));
+      const Difference numeric = ridders(f, options.step * std::max(1.0, std::abs(x)));
       at[k][i] = x;
       const double error = std::abs(analytic[k][i] - numeric.value) / scale;
       ++result.entries;
@@ -120,7 +94,8 @@ GradcheckResult check(const std::function<Var<double>(Tape<double>&, const std::
 
 }  // namespace
 
-GradcheckResult gradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions options) {
+GradcheckResult detail::gradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs,
+                                  GradcheckOptions options) {
   return check([&f](Tape<double>& tape, const std::vector<Var<double>>& in) { return scalar(tape, f(in)); }, inputs,
                options);
 }

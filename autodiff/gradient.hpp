@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <ostream>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -67,6 +68,7 @@ struct GradcheckResult {
   std::string log;          // one line for every wrong entry: input, row, column, both numbers
 
   explicit operator bool() const { return ok; }
+  friend std::ostream& operator<<(std::ostream& out, const GradcheckResult& r) { return out << r.log; }
 };
 
 struct GradcheckOptions {
@@ -75,10 +77,27 @@ struct GradcheckOptions {
 };
 
 using CheckedFunction = std::function<Var<double>(const std::vector<Var<double>>&)>;
+namespace detail {
+GradcheckResult gradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions options);
+}
 
 /// Compares the gradient of f at `inputs` with finite differences in double, extrapolated (Ridders 1982). A result that
 /// is not 1x1 is weighted with fixed pseudo-random numbers and summed. A function that is not finite there fails.
-GradcheckResult gradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions = {});
+template <class F>
+GradcheckResult gradcheck(F&& f, const std::vector<arma::mat>& inputs, GradcheckOptions options = {}) {
+  return detail::gradcheck(f, inputs, options);
+}
+/// The same with matrices and Vars one by one, as value_and_grad takes them: gradcheck(f, A, b).
+template <class F, class X, class... Xs>
+requires detail::DenseExpression<X> GradcheckResult gradcheck(F&& f, const X& x, const Xs&... xs) {
+  const auto spread = [&f]<std::size_t... k>(const std::vector<Var<double>>& in, std::index_sequence<k...>) {
+    return f(in[k]...);
+  };
+  return detail::gradcheck(CheckedFunction([&spread](const std::vector<Var<double>>& in) {
+                             return spread(in, std::make_index_sequence<1 + sizeof...(Xs)>());
+                           }),
+                           std::vector<arma::mat>{arma::mat(x), arma::mat(xs)...}, {});
+}
 /// The same for the gradient of a fixed pseudo-random combination of f's gradients: f's second derivatives.
 GradcheckResult gradgradcheck(const CheckedFunction& f, const std::vector<arma::mat>& inputs, GradcheckOptions = {});
 

@@ -3,6 +3,7 @@
 #include <deque>
 #include <limits>
 #include <mutex>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -44,7 +45,11 @@ struct StatePool {
 
 template <class eT>
 Graph<eT>::Graph(Device device)
-    : device_(device), state_(StatePool<eT>::instance().acquire()), arena_(device.backend()) {
+    : device_(device),
+      state_(StatePool<eT>::instance().acquire()),
+      arena_(device.backend()),
+      on_host_(device.backend().host_code() >= 0),
+      host_code_(device.backend().host_code()) {
   state_->graph = this;
 }
 
@@ -69,6 +74,34 @@ void Graph<eT>::rewind() noexcept {
   retained_.clear();
   labels_.clear();
   parameter_leaves_.clear();
+  forget_kept();
+}
+
+template <class eT>
+void Graph<eT>::rewind_to(const Mark& mark) {
+  if (capturing<eT> != nullptr) return;
+  std::vector<std::pair<std::uint32_t, arma::Mat<eT>>> gradients;  // of earlier nodes, in memory that is to go
+  for (std::uint32_t i = 0; i < mark.size; ++i) {
+    Node<eT>& n = node(i);
+    if (n.value != nullptr && n.op->lazy && arena_.taken_after(mark.place, n.value)) n.value = nullptr;
+    if (n.gradient == nullptr || !arena_.taken_after(mark.place, n.gradient)) continue;
+    gradients.emplace_back(i, download(n.gradient, n.shape));
+  }
+  size_ = mark.size;
+  ++state_->serial;
+  attribute_block_ = mark.attribute_block;
+  attribute_used_ = mark.attribute_used;
+  long_operands_.resize(mark.long_operands);
+  kept_.resize(mark.kept);
+  labels_.resize(mark.labels);
+  const auto forgotten = [&mark](std::uint32_t i) { return i >= mark.size; };
+  std::erase_if(retained_, forgotten);
+  std::erase_if(parameter_leaves_, forgotten);
+  arena_.rewind_to(mark.place);
+  for (const auto& [i, value] : gradients) {
+    node(i).gradient = new_buffer(node(i).shape);
+    backend().upload(node(i).gradient, value.memptr(), value.n_elem * sizeof(eT));
+  }
 }
 
 template <class eT>
@@ -87,13 +120,79 @@ Node<eT>& Graph<eT>::append() {
   n.operand_count = 0;
   n.result = 0;
   n.flags = 0;
+  n.uses = 0;
   return n;
 }
 
 template <class eT>
-void Graph<eT>::fail_other_tape() {
-  throw StateError(
-      "capture: the step computes on another tape, which a replay could not repeat; do that outside of it");
+void Graph<eT>::run_slowly(const Command<eT>& c, const char* operation) {
+  if (captured_graph != nullptr && captured_graph != this)
+    throw StateError(
+        "capture: the step computes on another tape, which a replay could not repeat; do that outside of it");
+  backend().require(*c.kernel, operation);
+  if (profiler != nullptr) {
+    // A node is timed under the module that recorded it, forward and backward.
+    const auto before = std::pair(profiler->phase, profiler->module);
+    profiler->phase = in_backward_ ? Profile::Phase::backward : Profile::Phase::forward;
+    if (in_backward_) {
+      profiler->module = rule_node_ < profiled_module_.size() ? profiled_module_[rule_node_] : 0;
+    } else {
+      auto& modules = profiler->profile->modules;
+      const auto at = std::find(modules.begin(), modules.end(), module_path());
+      profiler->module = static_cast<std::uint32_t>(at - modules.begin());
+      if (at == modules.end()) modules.push_back(module_path());
+      profiled_module_.resize(size_, profiler->module);
+    }
+    detail::run(backend(), c, operation);
+    std::tie(profiler->phase, profiler->module) = before;
+    return;
+  }
+  detail::run(backend(), c, operation);
+}
+
+template <class eT>
+void Profiler::run(Backend& backend, const Command<eT>& c, const char* operation) {
+  double bytes = static_cast<double>(c.out.size()) * (c.beta == eT(0) ? 1 : 2);
+  for (const auto& in : c.in) bytes += in.data != nullptr ? static_cast<double>(in.size()) : 0;
+  for (const auto& out : c.more_out) bytes += out.data != nullptr ? static_cast<double>(out.size()) : 0;
+  const bool product = c.kernel == &kernels<eT>::gemm;
+  const double inner = (c.flags & transpose_a) != 0 ? c.in[0].rows : c.in[0].cols;
+  backend.synchronize();
+  const double start = now();
+  backend.run(c);
+  backend.synchronize();
+  const double end = now();
+  profile->entries.push_back({operation, c.kernel->name, phase, module, start - origin, end - start, bytes * sizeof(eT),
+                              product ? 2 * static_cast<double>(c.out.size()) * inner : 0});
+}
+template void Profiler::run(Backend&, const Command<float>&, const char*);
+template void Profiler::run(Backend&, const Command<double>&, const char*);
+
+template <class eT>
+void Graph<eT>::profile(Profile& into, const std::function<void()>& step) {
+  if (profiler != nullptr) throw StateError("profile: another profile is being made in this thread");
+  Profiler mine{&into};
+  struct Watching {
+    Watching(Graph& g, Profiler* p) : graph(g), host_code(g.host_code_) {
+      profiler = p;
+      graph.host_code_ = -1;
+    }
+    Watching(const Watching&) = delete;
+    Watching& operator=(const Watching&) = delete;
+    ~Watching() {
+      profiler = nullptr;
+      graph.host_code_ = host_code;
+      graph.profiled_module_.clear();
+    }
+    Graph& graph;
+    const int host_code;
+  };
+  {
+    const Watching guard(*this, &mine);
+    profiled_module_.assign(size_, 0);
+    step();
+  }
+  into.seconds = Profiler::now() - mine.origin;
 }
 
 template <class eT>
@@ -153,9 +252,10 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
   }
   unsigned flags = 0;
   for (std::size_t k = 0; k < count; ++k) {
-    const Node<eT>& n = node(operands[k]);
+    Node<eT>& n = node(operands[k]);
     shapes[k] = n.shape;
     flags |= n.flags;
+    if (mode_ != Mode::first_order && n.uses != 255) ++n.uses;
   }
   if ((flags & Node<eT>::elsewhere) != 0) [[unlikely]]
     for (std::size_t k = 0; k < count; ++k) require_here(op.name, node(operands[k]));
@@ -265,10 +365,20 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
 // Computing.
 
 template <class eT>
-void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta) {
+void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update) {
   const Node<eT>& n = node(i);
+  if (n.op->kernel != nullptr) {  // as Eval::command and Eval::run, without the way through the operation
+    Command<eT> c;
+    c.kernel = n.op->kernel;
+    for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = value(operand(n, k));
+    c.out = {destination, n.shape.rows, n.shape.cols, n.shape.rows};
+    c.beta = beta;
+    c.attributes = n.attributes;
+    return run(c, n.op->name);
+  }
   Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
   e.beta = beta;
+  e.update = update;
   n.op->eval(e);
 }
 
@@ -303,13 +413,6 @@ void Graph<eT>::compute(std::uint32_t i) {
 }
 
 template <class eT>
-View<const eT> Graph<eT>::value(std::uint32_t i) {
-  Node<eT>& n = node(i);
-  if (n.value == nullptr) compute(i);
-  return {n.value, n.shape.rows, n.shape.cols, n.shape.rows};
-}
-
-template <class eT>
 typename Eval<eT>::Factor Graph<eT>::factor(std::uint32_t i) {
   bool transposed = false;
   eT scale = 1;
@@ -341,7 +444,7 @@ void Graph<eT>::copy_into(View<const eT> from, eT* to, eT alpha, eT beta) {
   c.out = {to, from.rows, from.cols, from.rows};
   c.alpha = alpha;
   c.beta = beta;
-  run(c);
+  run(c, "copy");
 }
 
 // Backward.
@@ -387,7 +490,7 @@ void Graph<eT>::fill(eT* to, Shape shape, eT alpha, eT beta) {
   c.out = {to, shape.rows, shape.cols, shape.rows};
   c.alpha = alpha;
   c.beta = beta;
-  run(c);
+  run(c, "fill");
 }
 
 template <class eT>
@@ -436,9 +539,9 @@ void Graph<eT>::mark_dependents(std::uint32_t root, std::span<const std::uint32_
 }
 
 template <class eT>
-void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted) {
+void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, wanted, "backward");
   for (const std::uint32_t r : retained_) {
     if (node(r).gradient != nullptr && !captured_) drop_buffer(node(r).gradient, node(r).shape);
@@ -447,27 +550,35 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   for (const std::uint32_t w : wanted)
     if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
   std::uint32_t i = root + 1;
+  in_backward_ = true;
   try {
     eT beta;
-    eT* seed = gradient_destination(node(root), beta);
-    fill(seed, node(root).shape, eT(1), beta);
+    eT* first = gradient_destination(node(root), beta);
+    if (seed == no_node)
+      fill(first, node(root).shape, eT(1), beta);
+    else
+      copy_into(value(seed), first, eT(1), beta);
     while (i-- > 0)
       if (reached(i)) run_rule(i);
   } catch (const DeviceError& e) {
+    in_backward_ = false;
     forget_gradients(root);
     tell_for(fmt::format("backward of {}", node(std::min(i, root)).op->name), e);
   } catch (...) {
+    in_backward_ = false;
     forget_gradients(root);
     throw;
   }
+  in_backward_ = false;
 }
 
 template <class eT>
-std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs) {
+std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
+                                                std::uint32_t seed) {
   using N = Node<eT>;
-  check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
   begin_pass(root, xs, "grad");
-  const std::uint32_t seed = constant(node(root).shape, eT(1));
+  if (seed == no_node) seed = constant(node(root).shape, eT(1));
   gradient_of_.assign(root + 1, 0);
   gradient_of_[root] = seed + 1;
   std::vector<std::uint32_t> out;
@@ -525,13 +636,14 @@ void Graph<eT>::run_rule(std::uint32_t i) {
   Node<eT>& n = node(i);
   const bool first_order = gradient_of_.empty();
   for (std::size_t k = 0; k < n.operand_count; ++k) check_version(operand(n, k));
+  rule_node_ = i;
+  if (first_order && n.op->direct != nullptr && n.op->direct(*this, i)) return;
   const std::uint32_t before = size_;
   const std::size_t attributes_before = attribute_used_;
   const std::size_t attribute_block_before = attribute_block_;
   const std::size_t operands_before = long_operands_.size();
   const bool gradients_before = gradients_enabled_;
   ++state_->serial;
-  rule_node_ = i;
   std::fill(std::begin(rule_gradients_), std::end(rule_gradients_), no_node);
   contributions_.clear();
   try {
@@ -574,6 +686,29 @@ void Graph<eT>::run_rule(std::uint32_t i) {
 template <class eT>
 void Graph<eT>::pop_to(std::uint32_t size) {
   size_ = size;
+  if (size >= kept_end_) return;
+  std::erase_if(kept_nodes_, [size](const KeptNode& k) { return k.of >= size || k.node >= size; });
+  kept_end_ = size;
+}
+
+template <class eT>
+std::uint32_t Graph<eT>::kept(std::uint32_t of, const void* kind, bool differentiable) const {
+  const bool needs_gradient = differentiable && gradients_enabled_ && node(of).flags & Node<eT>::needs_gradient;
+  auto k = std::lower_bound(kept_nodes_.begin(), kept_nodes_.end(), of,
+                            [](const KeptNode& a, std::uint32_t b) { return a.of < b; });
+  for (; k != kept_nodes_.end() && k->of == of; ++k)
+    if (k->kind == kind &&
+        (!differentiable || first_order() || ((node(k->node).flags & Node<eT>::needs_gradient) != 0) == needs_gradient))
+      return k->node;
+  return no_node;
+}
+
+template <class eT>
+void Graph<eT>::keep(std::uint32_t of, const void* kind, std::uint32_t as) {
+  const auto at = std::upper_bound(kept_nodes_.begin(), kept_nodes_.end(), of,
+                                   [](std::uint32_t a, const KeptNode& b) { return a < b.of; });
+  kept_nodes_.insert(at, {of, as, kind});
+  kept_end_ = std::max(kept_end_, std::max(of, as) + 1);
 }
 
 template <class eT>
@@ -646,9 +781,71 @@ void Graph<eT>::count_uses(std::uint32_t first) {
 }
 
 template <class eT>
+bool Graph<eT>::direct_step(std::uint32_t i, const Kernel<eT>& kernel) {
+  using N = Node<eT>;
+  N& n = node(i);
+  const std::uint32_t operand = n.operands[0];
+  if (!wants_gradient(operand)) return false;
+  N& x = node(operand);
+  const bool keeps = (n.flags & N::keeps_gradient) != 0;
+  const bool in_place = !keeps && x.gradient == nullptr && x.op != &parameter_leaf<eT>;
+  Command<eT> c;
+  c.kernel = &kernel;
+  c.in[0] = {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
+  c.in[1] = value(operand);
+  c.in[2] = value(i);
+  c.attributes = n.attributes;
+  c.out = {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
+  if (!in_place) c.out.data = gradient_destination(x, c.beta);
+  run(c, n.op->name);
+  if (in_place)
+    x.gradient = n.gradient;
+  else if (!keeps)
+    drop_buffer(n.gradient, n.shape);
+  if (!keeps) n.gradient = nullptr;
+  return true;
+}
+
+// Whether the contribution is all of a parameter's gradient, in a form that can write the parameter itself. Nobody
+// reads the parameter later in the pass, since this node is the only one that names it.
+template <class eT>
+bool Graph<eT>::can_step(const Contribution& c) const {
+  const Node<eT>&to = node(c.operand), &from = node(c.node);
+  if (to.op != &parameter_leaf<eT> || to.uses != 1 || c.node < first_pending_) return false;
+  const auto* update = static_cast<const ParameterStorage<eT>*>(to.attributes)->update;
+  if (update == nullptr || !from.op->steps || from.version != 1 || from.value != nullptr || !on_host_) return false;
+  std::size_t contributions = 0;
+  for (const Contribution& other : contributions_) contributions += other.operand == c.operand;
+  return contributions == 1;
+}
+
+template <class eT>
+void Graph<eT>::step(const Contribution& c) {
+  const auto& storage = *static_cast<const ParameterStorage<eT>*>(node(c.operand).attributes);
+  ParameterUpdate<eT>& update = *storage.update;
+  if (update.velocity == nullptr) {
+    evaluate(c.node, storage.value, eT(1), &update);
+  } else {
+    evaluate(c.node, update.velocity, update.started ? eT(1) : eT(0), &update);
+    if (auto* list = capturing<eT>) list->commands.back().beta = 1;  // a replay goes on with the velocity
+  }
+  update.done = true;
+  consumed(c.node);
+}
+
+template <class eT>
 void Graph<eT>::settle() {
   count_uses(first_pending_);
-  for (const Contribution& c : contributions_) contribute(c.operand, c.node);
+  bool steps = false;
+  for (const Contribution& c : contributions_) {
+    if (can_step(c))
+      steps = true;
+    else
+      contribute(c.operand, c.node);
+  }
+  if (steps)  // last: the other contributions read the parameter as it was
+    for (const Contribution& c : contributions_)
+      if (can_step(c)) step(c);
   for (std::uint32_t i = first_pending_; i < size_; ++i) {
     Node<eT>& n = node(i);
     if (n.flags & Node<eT>::owns_value) drop_buffer(n.value, n.shape);

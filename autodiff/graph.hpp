@@ -7,6 +7,7 @@
 // pops them. In a differentiable pass (`gradients`) they stay, evaluated, as part of the recording.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,14 @@
 #include <armagrad/autodiff/var.hpp>
 
 namespace armagrad::detail {
+
+template <class eT>
+class Pushforward;
+template <class eT>
+class GradientsAside;
+template <class eT>
+class CheckpointAccess;
+[[noreturn]] void fail_outside(const char* operation);
 
 template <class eT>
 struct Node {
@@ -44,8 +53,9 @@ struct Node {
   std::uint8_t operand_count;
   std::uint8_t result;  // k: this is result k of the operation k nodes before
   std::uint8_t flags;
+  std::uint8_t uses;  // a leaf: how often recorded operations name it, up to 255
 };
-static_assert(sizeof(Node<double>) <= 80);
+static_assert(sizeof(Node<double>) <= 64);
 
 /// Leaves are told apart by the address of their table entry.
 template <class eT>
@@ -94,6 +104,18 @@ class Graph {
   std::uint32_t parameter(const std::shared_ptr<ParameterStorage<eT>>& storage);
   void require_here(const char* operation, const Node<eT>& leaf) const;
   void rewind() noexcept;
+  /// A point of the recording, for `rewind_to`: what was recorded since is forgotten and its memory given back. What
+  /// backward has left on earlier nodes stays. During a capture nothing is forgotten, as the replay goes on using it.
+  struct Mark {
+    std::uint32_t size;
+    Arena::Place place;
+    std::size_t attribute_block, attribute_used, long_operands, kept, labels;
+  };
+  Mark mark() const {
+    return {size_,        arena_.place(), attribute_block_, attribute_used_, long_operands_.size(),
+            kept_.size(), labels_.size()};
+  }
+  void rewind_to(const Mark& mark);
   void set_gradients_enabled(bool enabled) { gradients_enabled_ = enabled; }
   bool gradients_enabled() const { return gradients_enabled_; }
 
@@ -105,15 +127,23 @@ class Graph {
   std::uint32_t operand(const Node<eT>& n, std::size_t k) const {
     return n.operand_count <= 3 ? n.operands[k] : long_operands_[n.operands[0] + k];
   }
-  View<const eT> value(std::uint32_t i);  // computes a pending node
+  View<const eT> value(std::uint32_t i) {  // computes a pending node
+    Node<eT>& n = node(i);
+    if (n.value == nullptr) [[unlikely]]
+      compute(i);
+    return {n.value, n.shape.rows, n.shape.cols, n.shape.rows};
+  }
   typename Eval<eT>::Factor factor(std::uint32_t i);
   arma::Mat<eT> download(const eT* data, Shape shape) const;
 
   // Backward.
-  /// First order: adds d(root)/d(leaf) to the leaves' gradients; with `wanted`, to those leaves' alone.
-  void backward(std::uint32_t root, std::span<const std::uint32_t> wanted);
+  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
+  /// First order: adds d(root)/d(leaf) to the leaves' gradients; with `wanted`, to those leaves' alone. `seed` is the
+  /// node of d/d(root), without it root must be 1x1 and it is 1.
+  void backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed = no_node);
   /// Differentiable: nodes holding d(root)/d(x) for each x.
-  std::vector<std::uint32_t> gradients(std::uint32_t root, std::span<const std::uint32_t> xs);
+  std::vector<std::uint32_t> gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
+                                       std::uint32_t seed = no_node);
   std::uint32_t rule_gradient(std::uint32_t node, std::size_t k);
   bool rule_has_gradient(std::uint32_t node, std::size_t k) const;
   void accumulate(std::uint32_t operand, Var<eT> contribution);
@@ -135,11 +165,16 @@ class Graph {
 
   Device device() const { return device_; }
   Backend& backend() const { return device_.backend(); }
-  void run(const Command<eT>& c) {
-    if (captured_graph != nullptr && captured_graph != this) [[unlikely]]
-      fail_other_tape();
-    detail::run(backend(), c);
+  /// Gives a command to the device on behalf of the named operation.
+  void run(const Command<eT>& c, const char* operation) {
+    if (captured_graph != nullptr || host_code_ < 0) [[unlikely]]
+      run_slowly(c, operation);
+    else
+      c.kernel->host.code[host_code_](c);
   }
+  /// The first-order step of a node with one operand and a fused derivative, kernel(gradient, x, y): in the gradient's
+  /// own memory where nobody else has contributed.
+  bool direct_step(std::uint32_t i, const Kernel<eT>& kernel);
   Arena& arena() { return arena_; }
   TapeState<eT>* state() const { return state_; }
   const void* keep_attributes(const void* bytes, std::size_t count);
@@ -155,25 +190,59 @@ class Graph {
   void refresh(std::uint32_t i) {
     if (node(i).value != nullptr) evaluate(i, node(i).value, eT(0));
   }
+  /// Runs `step` with every command timed.
+  void profile(Profile& into, const std::function<void()>& step);
   /// From now on buffers that are given back may still be used by a replay.
   void note_capture() {
     captured_ = true;
     arena_.forget_given_back();
   }
+  /// A random operation's call count: the counter's next value, or what it was when a checkpoint's function ran first.
+  std::uint64_t draw(std::uint64_t& counter) {
+    if (draws_ == nullptr) return parent_ != nullptr ? parent_->draw(counter) : counter++;
+    if (next_draw_ != log_draws) return next_draw_ < draws_->size() ? (*draws_)[next_draw_++] : counter;
+    draws_->push_back(parent_ != nullptr ? parent_->draw(counter) : counter++);
+    return draws_->back();
+  }
+  /// Whether functions given to checkpoint run here.
+  bool is_scratch() const { return parent_ != nullptr; }
+  /// Bytes of device memory held, by the tape for checkpoints as well.
+  std::size_t capacity() const { return arena_.capacity() + (scratch_ == nullptr ? 0 : scratch_->graph().capacity()); }
   bool first_order() const { return mode_ == Mode::first_order; }
+  /// Whether a rule may use operations without a derivative of their own.
+  bool may_fuse() const { return first_order() || !gradients_enabled_; }
+
+  // Factorisations. A recording remembers which node factorises another one, so that a matrix is factorised once for
+  // all that is asked of it. Forgotten where the matrix may change: at both ends of a capture, by Replay::set and
+  // Replay::run.
+  /// The node kept for node `of` as this kind (any address), or no_node; one that may serve as the result of a
+  /// differentiable operation is asked for with `differentiable`.
+  std::uint32_t kept(std::uint32_t of, const void* kind, bool differentiable) const;
+  void keep(std::uint32_t of, const void* kind, std::uint32_t as);
+  void forget_kept() {
+    kept_nodes_.clear();
+    kept_end_ = 0;
+  }
 
  private:
+  friend class Pushforward<eT>;       // jvp.hpp
+  friend class GradientsAside<eT>;    // derivatives.cpp
+  friend class CheckpointAccess<eT>;  // checkpoint.cpp
   enum class Mode : std::uint8_t { eager, first_order, differentiable };
   struct Contribution {
     std::uint32_t operand;
     std::uint32_t node;
   };
+  struct KeptNode {
+    std::uint32_t of, node;
+    const void* kind;
+  };
   static constexpr std::uint32_t chunk_size = 1024;
 
-  [[noreturn]] static void fail_other_tape();
+  void run_slowly(const Command<eT>& c, const char* operation);
   Node<eT>& append();
   void pop_to(std::uint32_t size);
-  void evaluate(std::uint32_t i, eT* destination, eT beta);
+  void evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update = nullptr);
   void compute(std::uint32_t i);
   eT* new_buffer(Shape s) { return static_cast<eT*>(arena_.borrow(s.size() * sizeof(eT))); }
   void drop_buffer(eT* p, Shape s) { arena_.give_back(p, s.size() * sizeof(eT)); }
@@ -186,6 +255,8 @@ class Graph {
   void settle_differentiable(std::uint32_t first);
   void consumed(std::uint32_t pending);
   void contribute(std::uint32_t operand, std::uint32_t contribution);
+  bool can_step(const Contribution& c) const;
+  void step(const Contribution& c);
   eT* gradient_destination(Node<eT>& n, eT& beta);
   void check_version(std::uint32_t i) const;
   void forget_gradients(std::uint32_t root);
@@ -197,6 +268,9 @@ class Graph {
   Arena arena_;
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
   std::uint32_t size_ = 0;
+  const bool on_host_;
+  int host_code_;  // Backend::host_code; -1 also while somebody watches the commands
+  bool in_backward_ = false;
   bool gradients_enabled_ = true;
   bool captured_ = false;
   Mode mode_ = Mode::eager;
@@ -208,13 +282,22 @@ class Graph {
   std::vector<std::uint32_t> retained_;
   std::vector<LabelSlot> labels_;
   std::vector<std::uint32_t> parameter_leaves_;
+  std::vector<KeptNode> kept_nodes_;  // by `of`
+  std::uint32_t kept_end_ = 0;        // no kept node is here or beyond
   std::vector<std::uint32_t> index_buffer_;
   std::vector<const void*> calls_;
   ModulePath module_path_ = nullptr;
   std::vector<CallRecord>* call_log_ = nullptr;
+  std::vector<std::uint32_t> profiled_module_;  // node -> index in Profile::modules, while a profile is made
+
+  // Of checkpoints.
+  static constexpr std::size_t log_draws = ~std::size_t{0};
+  std::unique_ptr<Tape<eT>> scratch_;
+  Graph* parent_ = nullptr;
+  std::vector<std::uint64_t>* draws_ = nullptr;
+  std::size_t next_draw_ = log_draws;
 
   // Of the pass and the rule being run.
-  static constexpr std::uint32_t no_node = ~std::uint32_t{0};
   bool restricted_ = false;
   std::uint32_t first_pending_ = no_node;
   std::uint32_t rule_node_ = 0;

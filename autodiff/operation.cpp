@@ -27,8 +27,7 @@ static std::string on_devices(const Graph<eT>& a, const Graph<eT>& b) {
 }
 
 template <class eT>
-Var<eT> record(Graph<eT>& graph, const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count,
-               const void* attributes) {
+Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes) {
   std::uint32_t few[4];
   std::vector<std::uint32_t> many;
   std::uint32_t* indices = few;
@@ -36,12 +35,16 @@ Var<eT> record(Graph<eT>& graph, const OperationInfo<eT>& info, const Var<eT>* o
     many.resize(count);
     indices = many.data();
   }
-  for (std::size_t k = 0; k < count; ++k) {
-    if (&operands[k].graph() != &graph)
+  Graph<eT>& graph = operands[0].graph();
+  indices[0] = operands[0].index();
+  for (std::size_t k = 1; k < count; ++k) {
+    if (&operands[k].graph() != &graph) {
+      if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
       throw StateError(
           fmt::format("{}: operands 1 and {} belong to different tapes{}; bring one over with "
                       "tape.constant(x.value())",
                       info.name, k + 1, on_devices(graph, operands[k].graph())));
+    }
     indices[k] = operands[k].index();
   }
   return graph.var(graph.record(info, indices, count, attributes));
@@ -52,8 +55,8 @@ Var<eT> result_of(Var<eT> first, std::size_t k) {
   return first.graph().var(first.index() + static_cast<std::uint32_t>(k));
 }
 
-template Var<float> record(Graph<float>&, const OperationInfo<float>&, const Var<float>*, std::size_t, const void*);
-template Var<double> record(Graph<double>&, const OperationInfo<double>&, const Var<double>*, std::size_t, const void*);
+template Var<float> record(const OperationInfo<float>&, const Var<float>*, std::size_t, const void*);
+template Var<double> record(const OperationInfo<double>&, const Var<double>*, std::size_t, const void*);
 template Var<float> result_of(Var<float>, std::size_t);
 template Var<double> result_of(Var<double>, std::size_t);
 
@@ -123,18 +126,22 @@ template <class eT>
 Command<eT> Eval<eT>::command(const Kernel<eT>& kernel) const {
   Command<eT> c;
   c.kernel = &kernel;
-  for (std::size_t k = 0; k < size(); ++k) c.in[k] = in(k);
+  const auto& n = graph_.node(node_);
+  for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = graph_.value(graph_.operand(n, k));
   c.out = out_;
   c.alpha = alpha;
   c.beta = beta;
   return c;
 }
 template <class eT>
-void Eval<eT>::run(Command<eT> command) const {
+void Eval<eT>::run(Command<eT>& command) const {
   const auto& n = graph_.node(node_);
   command.attributes = n.attributes;
-  graph_.backend().require(*command.kernel, n.op->name);
-  graph_.run(command);
+  if (update != nullptr) [[unlikely]] {
+    command.flags |= update->velocity == nullptr ? step_parameter : step_velocity;
+    command.object = update->scalars;
+  }
+  graph_.run(command, n.op->name);
 }
 
 template <class eT>

@@ -16,12 +16,14 @@
 //   template <class eT> Var<eT> softsign(Var<eT> x) { return apply<Softsign>(x); }
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/var.hpp>
 
 namespace armagrad {
@@ -31,6 +33,10 @@ template <class eT>
 struct OperationInfo;
 template <class eT>
 struct Node;
+template <class eT>
+struct ParameterUpdate;
+template <class eT>
+class Pushforward;
 
 void append(std::string& out, Shape shape);
 void append(std::string& out, std::string_view text);
@@ -118,8 +124,9 @@ class Eval {
 
   /// The command that most operations give: the operands in order, `out`, alpha and beta. At most four operands.
   Command<eT> command(const Kernel<eT>& kernel) const;
-  /// Gives one command to the device.
-  void run(Command<eT> command) const;
+  /// Gives one command to the device, with the operation's attributes.
+  void run(Command<eT>& command) const;
+  void run(Command<eT>&& command) const { run(command); }
 
   /// Evaluates with a function on Armadillo matrices, on the CPU alone (another device throws, naming the
   /// operation). `f` is a lambda without captures: f(const Mat& operand..., Mat& out) or f(const Attributes&, same).
@@ -128,6 +135,7 @@ class Eval {
   void host(F) const;
 
   Eval(detail::Graph<eT>& graph, std::uint32_t node, View<eT> out) : graph_(graph), node_(node), out_(out) {}
+  const detail::ParameterUpdate<eT>* update = nullptr;  // the result is an optimizer's step
 
  private:
   const void* raw_attributes() const;
@@ -168,6 +176,58 @@ class Rule {
   std::uint32_t node_;
 };
 
+/// What a rule of forward mode sees: the operands' tangents, from which it makes the result's. Several directions may
+/// be pushed at once; their tangents then stand side by side in one matrix, rows x (columns * directions). A rule that
+/// is not made for that (`many_directions`) is called once per direction and sees one.
+template <class eT>
+class ForwardRule {
+ public:
+  Var<eT> operand(std::size_t k) const;
+  std::size_t size() const;
+  Var<eT> result(std::size_t k = 0) const;
+  /// Whether operand k moves at all.
+  bool has_tangent(std::size_t k) const;
+  Var<eT> tangent(std::size_t k) const;
+  /// The same, zeros where operand k does not move.
+  Var<eT> tangent_or_zero(std::size_t k) const;
+  bool needs(std::size_t k) const;  // whether the tangent of result k is wanted
+  template <class T>
+  const T& attributes() const {
+    return *static_cast<const T*>(raw_attributes());
+  }
+
+  /// Adds `contribution` to the tangent of result k.
+  void add(Var<eT> contribution, std::size_t k = 0);
+
+  // For rules with `many_directions`.
+  std::uint32_t directions() const { return directions_; }
+  /// x once per direction, side by side.
+  Var<eT> spread(Var<eT> x) const;
+  /// Operand k's tangent, repeated to the result's shape where the operand was broadcast.
+  Var<eT> broadcast_tangent(std::size_t k) const;
+  /// f(a direction's tangent of operand k) for every direction, side by side.
+  template <class F>
+  Var<eT> by_direction(std::size_t k, F f) const {
+    if (directions_ == 1) return f(tangent(k));
+    Var<eT> all = f(direction(k, 0));
+    for (std::uint32_t d = 0; d < directions_; ++d) all = put(d == 0 ? all : f(direction(k, d)), all, d);
+    return all;
+  }
+
+  static constexpr std::uint32_t every_direction = ~std::uint32_t{0};
+  ForwardRule(detail::Pushforward<eT>& push, std::uint32_t node, std::uint32_t direction);
+
+ private:
+  const void* raw_attributes() const;
+  Var<eT> direction(std::size_t k, std::uint32_t d) const;
+  /// Puts direction d's part into `all`, which is made when d = 0.
+  Var<eT> put(Var<eT> part, Var<eT> all, std::uint32_t d) const;
+  detail::Pushforward<eT>& push_;
+  std::uint32_t node_;
+  std::uint32_t direction_;
+  std::uint32_t directions_;
+};
+
 class Samples;  // <armagrad/autodiff/samples.hpp>
 
 namespace detail {
@@ -178,15 +238,21 @@ struct OperationInfo {
   const char* name;
   const char* const* operand_names;  // null-terminated; may be shorter than the operands
   Shape (*shape)(Operands&);
-  void (*eval)(Eval<eT>&);                // null: a leaf
-  void (*vjp)(Rule<eT>&);                 // null: no gradient flows through
-  std::size_t (*alias)(const Operands&);  // the result is operand 0's memory from this element on
+  void (*eval)(Eval<eT>&);                                // null: a leaf
+  const Kernel<eT>* kernel;                               // not null: eval is no more than this on the operands in order
+  void (*vjp)(Rule<eT>&);                                 // null: no gradient flows through
+  bool (*direct)(Graph<eT>&, std::uint32_t node);         // null, or a short cut of vjp in a first-order pass
+  void (*jvp)(ForwardRule<eT>&);                          // null: made from vjp, unless the operation is linear
+  std::size_t (*alias)(const Operands&);                  // the result is operand 0's memory from this element on
   std::uint32_t attribute_bytes;
   std::uint8_t results;
-  bool accumulates;    // honours alpha and beta
-  bool in_place;       // `out` may be operand 0's memory
-  bool looks_through;  // uses Eval::factor, so operands need not be computed before
-  bool lazy;           // computed when somebody reads it
+  bool accumulates;      // honours alpha and beta
+  bool in_place;         // `out` may be operand 0's memory
+  bool looks_through;    // uses Eval::factor, so operands need not be computed before
+  bool lazy;             // computed when somebody reads it
+  bool steps;            // one gemm or sum, which can be an optimizer's step (ParameterUpdate)
+  bool linear;           // in its operands together: the tangent is the operation of the operands' tangents
+  bool many_directions;  // jvp takes several directions at once
 };
 
 template <class Op>
@@ -215,7 +281,10 @@ constexpr OperationInfo<eT> make_info() {
   info.shape = &Op::shape;
   info.eval = &Op::template eval<eT>;
   if constexpr (requires(Rule<eT> & r) { Op::template vjp<eT>(r); }) info.vjp = &Op::template vjp<eT>;
+  if constexpr (requires { Op::template kernel<eT>(); }) info.kernel = Op::template kernel<eT>();
+  if constexpr (requires(Graph<eT> & g) { Op::direct(g, 0u); }) info.direct = &Op::template direct<eT>;
   if constexpr (requires(const Operands& in) { Op::alias(in); }) info.alias = &Op::alias;
+  if constexpr (requires(ForwardRule<eT> & r) { Op::template jvp<eT>(r); }) info.jvp = &Op::template jvp<eT>;
   if constexpr (has_attributes<Op>) {
     static_assert(std::is_trivially_copyable_v<typename Op::Attributes>, "attributes are copied as bytes");
     static_assert(sizeof(typename Op::Attributes) <= 4096,
@@ -228,6 +297,9 @@ constexpr OperationInfo<eT> make_info() {
   if constexpr (requires { Op::in_place; }) info.in_place = Op::in_place;
   if constexpr (requires { Op::looks_through; }) info.looks_through = Op::looks_through;
   if constexpr (requires { Op::lazy; }) info.lazy = Op::lazy;
+  if constexpr (requires { Op::steps; }) info.steps = Op::steps;
+  if constexpr (requires { Op::linear; }) info.linear = Op::linear;
+  if constexpr (requires { Op::many_directions; }) info.many_directions = Op::many_directions;
   return info;
 }
 
@@ -235,8 +307,7 @@ template <class Op, class eT>
 inline constexpr OperationInfo<eT> operation_info = make_info<Op, eT>();
 
 template <class eT>
-Var<eT> record(Graph<eT>& graph, const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count,
-               const void* attributes);
+Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes);
 template <class eT>
 Var<eT> result_of(Var<eT> first, std::size_t k);
 
@@ -247,6 +318,14 @@ arma::Mat<eT> alias(View<eT> view) {
 template <class eT>
 const arma::Mat<eT> alias(View<const eT> view) {
   return arma::Mat<eT>(const_cast<eT*>(view.data), view.rows, view.cols, false, true);
+}
+
+/// The multiplications LAPACK may need for a command: the cube of the largest dimension.
+template <class eT>
+double largest_work(const Command<eT>& c) {
+  double n = std::max(c.out.rows, c.out.cols);
+  if (c.in[0].data != nullptr) n = std::max<double>({n, double(c.in[0].rows), double(c.in[0].cols)});
+  return n * n * n;
 }
 
 // The kernel behind Eval::host: its code is the lambda's type, so a command carries nothing of it.
@@ -272,7 +351,10 @@ struct HostCall {
     else
       F{}(alias(c.in[k])..., out);
   }
-  static void run(const Command<eT>& c) { call(c, std::make_index_sequence<operands>()); }
+  static void run(const Command<eT>& c) {
+    const BlasThreads threads(largest_work(c));
+    call(c, std::make_index_sequence<operands>());
+  }
   static inline const Kernel<eT> kernel{"host", &run};
 };
 
@@ -282,13 +364,13 @@ struct HostCall {
 template <class Op, class eT, class... Vars>
 requires(!detail::has_attributes<Op>) Var<eT> apply(Var<eT> first, Vars... others) {
   const std::array<Var<eT>, 1 + sizeof...(Vars)> operands{first, others...};
-  return detail::record(first.graph(), detail::operation_info<Op, eT>, operands.data(), operands.size(), nullptr);
+  return detail::record(detail::operation_info<Op, eT>, operands.data(), operands.size(), nullptr);
 }
 template <class Op, class eT, class... Vars>
 requires(detail::has_attributes<Op>) Var<eT> apply(const typename Op::Attributes& attributes, Var<eT> first,
                                                    Vars... others) {
   const std::array<Var<eT>, 1 + sizeof...(Vars)> operands{first, others...};
-  return detail::record(first.graph(), detail::operation_info<Op, eT>, operands.data(), operands.size(), &attributes);
+  return detail::record(detail::operation_info<Op, eT>, operands.data(), operands.size(), &attributes);
 }
 
 template <class eT>

@@ -3,6 +3,7 @@
 // and operands, when shapes do not fit, and StateError for Vars of different tapes or of a recording that is gone.
 #pragma once
 
+#include <functional>
 #include <type_traits>
 
 #include <armagrad/autodiff/parameter.hpp>
@@ -306,10 +307,12 @@ ARMAGRAD_NEEDS_DIMENSION(max)
 ARMAGRAD_NEEDS_DIMENSION(log_sum_exp)
 #undef ARMAGRAD_NEEDS_DIMENSION
 
-/// "fro": the Frobenius norm, for a vector also its 2-norm. 0 has the sub-gradient 0.
+/// Norms, 1x1, by Armadillo's names. Of a vector: p = 1 or 2, "inf" (the largest |x|), "-inf" (the smallest), "fro"
+/// (2). Of a matrix: p = 1 (the largest column sum of |x|), 2 (the largest singular value), "inf" (the largest row
+/// sum), "fro" (the root of the sum of squares). Where there is no derivative the gradient is a sub-gradient: 0 at x =
+/// 0, the first of equal largest elements or sums, one of equal singular values' pairs of vectors.
 template <class eT>
 Var<eT> norm(Var<eT> x, const char* method);
-/// The p-norm of a vector, p = 1 or 2. For a matrix p = 2 would be the spectral norm: ShapeError, use "fro".
 template <class eT>
 Var<eT> norm(Var<eT> x, int p = 2);
 /// The sum of the products of corresponding elements, 1x1; the operands need as many elements each.
@@ -398,21 +401,189 @@ Var<eT> cross_entropy_sum(Var<eT> logits, const Labels<eT>& labels);
 template <class eT>
 Var<eT> squared_error(Var<eT> a, Var<eT> b);
 
-// Linear algebra.
+// Linear algebra. Over LAPACK, on the CPU. A matrix is factorised once in a recording for all that is asked of it, also
+// by the gradient. All have second derivatives. ValueError, naming the operation, where A holds NaN or infinity.
+// Operations on symmetric matrices refuse one that is not (up to rounding) and are functions of (A + A') / 2: their
+// gradients are symmetric. docs/linear-algebra.md says what happens at singular matrices and repeated values.
 
-/// X with A X = B. Square A: LU with partial pivoting (LAPACK gesv); otherwise the least-squares solution of smallest
-/// norm of a full-rank A, by QR (gels). ValueError when A is singular to working precision.
+/// X with A X = B. Square A: LU with partial pivoting, of band matrices within the band (LAPACK getrf, gbtrf);
+/// triangular A, that is trimatu, trimatl, or a factor of chol, lu and qr_econ: substitution (trtrs). Otherwise the
+/// least-squares solution, of smallest norm for a wide A, of a full-rank A (QR). ValueError when A is singular to
+/// working precision. Options are Armadillo's: likely_sympd (Cholesky; ValueError unless A is symmetric positive
+/// definite), fast and allow_ugly (no look at the condition), triu and tril (that triangle of A alone), force_approx
+/// (pinv(A) * B).
 template <class eT>
-Var<eT> solve(Var<eT> a, Var<eT> b);
+Var<eT> solve(Var<eT> a, Var<eT> b, arma::uword flags = arma::solve_opts::flag_none);
 template <class A, class B>
 requires(detail::WithVar<A, B> && !(detail::is_var<A> && detail::is_var<B>)) auto solve(const A& a, const B& b) {
   return solve(detail::as_var(detail::the_var(a, b), a), detail::as_var(detail::the_var(a, b), b));
 }
+template <class A, class B>
+requires detail::WithVar<A, B>
+auto solve(const A& a, const B& b, const arma::solve_opts::opts& options) {
+  return solve(detail::as_var(detail::the_var(a, b), a), detail::as_var(detail::the_var(a, b), b), options.flags);
+}
 /// ValueError when singular to working precision.
 template <class eT>
 Var<eT> inv(Var<eT> a);
-/// The Moore-Penrose inverse (SVD). The gradient is that at constant rank (Golub and Pereyra 1973).
+/// Of a symmetric positive definite A, by its Cholesky factor. ValueError for others.
 template <class eT>
-Var<eT> pinv(Var<eT> a);
+Var<eT> inv_sympd(Var<eT> a);
+/// The Moore-Penrose inverse (SVD). Singular values up to `tolerance` count as 0; 0 stands for Armadillo's
+/// max(rows, columns) epsilon times the largest one. The gradient is that at constant rank (Golub and Pereyra 1973).
+template <class eT>
+Var<eT> pinv(Var<eT> a, double tolerance = 0);
+
+/// 1x1. Its gradient is the matrix of cofactors, right at every rank, and so is its second derivative.
+template <class eT>
+Var<eT> det(Var<eT> a);
+template <class eT>
+struct LogDetResult {
+  Var<eT> value, sign;
+};
+/// log |det A|, and the sign of det A, which has no gradient. A singular A has value -infinity and no gradient:
+/// ValueError in backward.
+template <class eT>
+LogDetResult<eT> log_det(Var<eT> a);
+/// log det of a symmetric positive definite A. ValueError for others.
+template <class eT>
+Var<eT> log_det_sympd(Var<eT> a);
+
+/// The triangle from the k-th diagonal on, upwards or downwards, within zeros (k = 0: the main diagonal, > 0: above
+/// it).
+template <class eT>
+Var<eT> trimatu(Var<eT> a, int k = 0);
+template <class eT>
+Var<eT> trimatl(Var<eT> a, int k = 0);
+/// The upper or lower triangle, mirrored.
+template <class eT>
+Var<eT> symmatu(Var<eT> a);
+template <class eT>
+Var<eT> symmatl(Var<eT> a);
+
+/// R with R' R = A, upper triangular; with "lower" L = R'. ValueError unless A is symmetric positive definite.
+template <class eT>
+Var<eT> chol(Var<eT> a, const char* layout = "upper");
+template <class eT>
+struct LuResult {
+  Var<eT> L, U, P;
+};
+/// P' L U = A (m x n): L m x k with unit diagonal, U k x n, k = min(m, n), P a permutation, without gradient.
+template <class eT>
+LuResult<eT> lu(Var<eT> a);
+template <class eT>
+struct QrResult {
+  Var<eT> Q, R;
+};
+/// Q R = A (m x n): Q m x k with orthonormal columns, R k x n upper triangular, k = min(m, n). ValueError in backward
+/// where the first k columns of A are dependent.
+template <class eT>
+QrResult<eT> qr_econ(Var<eT> a);
+/// Q m x m, R m x n. A gradient that depends on the choice of Q's columns from the n-th on is a ValueError.
+template <class eT>
+QrResult<eT> qr(Var<eT> a);
+
+/// For the forms that give vectors as well: eig_sym(A, with_vectors).
+struct WithVectors {};
+inline constexpr WithVectors with_vectors{};
+template <class eT>
+struct EigResult {
+  Var<eT> values, vectors;
+};
+/// The eigenvalues of a symmetric A, ascending, n x 1; vectors in the columns of an n x n matrix. Where values repeat,
+/// functions of the values are right if they treat equal ones equally (others get a sub-gradient), and a gradient
+/// that depends on the choice of vectors is a ValueError.
+template <class eT>
+Var<eT> eig_sym(Var<eT> a);
+template <class eT>
+EigResult<eT> eig_sym(Var<eT> a, WithVectors);
+/// The eigenvalues of a general A, in LAPACK's order (geev), all of them real: ValueError for complex ones. Vectors
+/// have length 1. A defective A has no gradient: ValueError in backward.
+template <class eT>
+Var<eT> eig_gen(Var<eT> a);
+template <class eT>
+EigResult<eT> eig_gen(Var<eT> a, WithVectors);
+template <class eT>
+struct SvdResult {
+  Var<eT> U, s, V;
+};
+/// The singular values of A (m x n), descending, k x 1, k = min(m, n). What is said of eig_sym at repeated values
+/// holds.
+template <class eT>
+Var<eT> svd(Var<eT> a);
+/// U diag(s) V' = A: U m x k, V n x k.
+template <class eT>
+SvdResult<eT> svd_econ(Var<eT> a);
+/// U m x m, V n x n. A gradient that depends on the choice of their columns from the k-th on is a ValueError.
+template <class eT>
+SvdResult<eT> svd(Var<eT> a, WithVectors);
+/// The largest singular value over the smallest; infinite, and without gradient (ValueError in backward), if A is
+/// singular.
+template <class eT>
+Var<eT> cond(Var<eT> a);
+/// How many singular values are above `tolerance` (0: as in pinv), 1x1. It is piecewise constant: no gradient flows.
+template <class eT>
+Var<eT> rank(Var<eT> a, double tolerance = 0);
+
+/// The matrix exponential (Pade approximation, scaling and squaring: Higham 2005). Derivatives of every order.
+template <class eT>
+Var<eT> expmat(Var<eT> a);
+/// The same for a symmetric A, by its eigenvalues.
+template <class eT>
+Var<eT> expmat_sym(Var<eT> a);
+/// The square root of a symmetric positive semi-definite A; a singular one has no gradient. ValueError for others.
+template <class eT>
+Var<eT> sqrtmat_sympd(Var<eT> a);
+/// The logarithm of a symmetric positive definite A. ValueError for others.
+template <class eT>
+Var<eT> logmat_sympd(Var<eT> a);
+/// V diag(f(w)) V' for a symmetric A = V diag(w) V'; df is f's derivative. Right at repeated values, to second order;
+/// where values repeat or nearly do, the second derivative takes f'' from differences of df (to about 1e-10).
+template <class eT>
+Var<eT> spectral(Var<eT> a, std::function<double(double)> f, std::function<double(double)> df);
+
+/// The Kronecker product: the blocks a(i, j) B.
+template <class eT>
+Var<eT> kron(Var<eT> a, Var<eT> b);
+/// The symmetric Toeplitz matrix with first column a, or that with first column a and first row b (b's first element is
+/// not used). Both are vectors.
+template <class eT>
+Var<eT> toeplitz(Var<eT> a);
+template <class eT>
+Var<eT> toeplitz(Var<eT> a, Var<eT> b);
+/// The convolution of two vectors, a column if a is one: "full", or "same", the central part as long as a.
+template <class eT>
+Var<eT> conv(Var<eT> a, Var<eT> b, const char* shape = "full");
+/// Of vectors of 3 elements, in a's shape.
+template <class eT>
+Var<eT> cross(Var<eT> a, Var<eT> b);
+#define ARMAGRAD_WITH_MATRIX(name)                                                                                 \
+  template <class A, class B>                                                                                      \
+  requires(detail::WithVar<A, B> && !(detail::is_var<A> && detail::is_var<B>)) auto name(const A& a, const B& b) { \
+    return name(detail::as_var(detail::the_var(a, b), a), detail::as_var(detail::the_var(a, b), b));               \
+  }
+ARMAGRAD_WITH_MATRIX(kron)
+ARMAGRAD_WITH_MATRIX(toeplitz)
+ARMAGRAD_WITH_MATRIX(conv)
+ARMAGRAD_WITH_MATRIX(cross)
+#undef ARMAGRAD_WITH_MATRIX
+/// Covariances and correlations between the columns of x, whose rows are observations (a row alone is a column), as in
+/// Armadillo. norm_type 0 divides by n - 1, 1 by n; correlations are the same for both. That of a constant column is a
+/// ValueError.
+template <class eT>
+Var<eT> cov(Var<eT> x, int norm_type = 0);
+template <class eT>
+Var<eT> cor(Var<eT> x, int norm_type = 0);
+/// Between the columns of x and those of y.
+template <class eT>
+Var<eT> cov(Var<eT> x, Var<eT> y, int norm_type = 0);
+template <class eT>
+Var<eT> cor(Var<eT> x, Var<eT> y, int norm_type = 0);
+/// The sums of the first 1, 2, ... elements of each column (dim 0) or row (dim 1).
+template <class eT>
+Var<eT> cumsum(Var<eT> x, int dim);
+/// Each column (dim 0) or row (dim 1) in order, "ascend" or "descend"; equal elements keep theirs. ValueError for NaN.
+template <class eT>
+Var<eT> sort(Var<eT> x, const char* direction, int dim);
 
 }  // namespace armagrad

@@ -39,8 +39,16 @@ Parameter<eT>::Parameter(const arma::Mat<eT>& value)
 }
 
 template <class eT>
+Parameter<eT> Parameter<eT>::vector(arma::uword rows) {
+  Parameter out(rows, 1);
+  out.storage().vector = true;
+  return out;
+}
+
+template <class eT>
 Parameter<eT>::Parameter(const Parameter& other) : Parameter(other.value()) {
   storage_->trainable = other.trainable();
+  storage_->vector = other.is_vector();
   storage_->name = other.storage().name;
   if (!(other.device() == Device::cpu())) to(other.device());
 }

@@ -16,6 +16,18 @@ namespace detail {
 /// are found. A plain pointer, because parameters may outlive a thread's other variables.
 inline thread_local std::unordered_set<const void*>* parameter_census = nullptr;
 
+struct SgdScalars;
+
+/// An optimizer's wish to be served within backward: a product or sum that is all of a parameter's gradient may write
+/// the parameter (or the velocity) itself, and no gradient is kept then.
+template <class eT>
+struct ParameterUpdate {
+  const SgdScalars* scalars = nullptr;
+  eT* velocity = nullptr;  // null: the parameter itself is written
+  bool started = false;    // the velocity has a value
+  bool done = false;       // set by backward
+};
+
 /// What a parameter, the leaves that alias it and the optimizers that update it share.
 template <class eT>
 struct ParameterStorage {
@@ -30,8 +42,10 @@ struct ParameterStorage {
   eT* gradient = nullptr;     // made by the first backward that reaches it
   bool has_gradient = false;  // false: `gradient` is to be overwritten, not added to
   bool trainable = true;
-  std::uint32_t version = 0;       // counts the changes of `value`
-  std::string name = "parameter";  // its path within the module it was last collected from
+  bool vector = false;                    // written to model files with one dimension
+  ParameterUpdate<eT>* update = nullptr;  // set while an optimizer runs backward
+  std::uint32_t version = 0;              // counts the changes of `value`
+  std::string name = "parameter";         // its path within the module it was last collected from
 };
 
 }  // namespace detail
@@ -47,6 +61,8 @@ class Parameter {
   /// rows x cols zeros on the CPU.
   Parameter(arma::uword rows, arma::uword cols);
   explicit Parameter(const arma::Mat<eT>& value);
+  /// rows x 1 zeros that model files hold with one dimension, as PyTorch holds a bias.
+  static Parameter vector(arma::uword rows);
   Parameter(const Parameter& other);
   Parameter(Parameter&&) noexcept = default;
   Parameter& operator=(const Parameter& other);
@@ -56,6 +72,7 @@ class Parameter {
   arma::uword n_rows() const { return storage().shape.rows; }
   arma::uword n_cols() const { return storage().shape.cols; }
   arma::uword n_elem() const { return storage().shape.size(); }
+  bool is_vector() const { return storage().vector; }
 
   /// A copy of the value.
   arma::Mat<eT> value() const;

@@ -2,7 +2,11 @@
 // rule that uses the second in a first-order pass and the derivative's text on Vars otherwise.
 #pragma once
 
+#include <algorithm>
+#include <utility>
+
 #include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/autodiff/operations.hpp>
 #include <armagrad/autodiff/ops/known.hpp>
@@ -82,42 +86,41 @@ Elementwise<eT> select(Elementwise<eT> mask, Elementwise<eT> a, double b) {
   return b == 0 ? kept : kept + b * (mask == 0.0);
 }
 
-/// out = alpha * f(k-th elements...) + beta * out over whole matrices of one shape.
-template <class eT, class F, class... In>
-inline void map_loop(const Command<eT>& c, F f, const In*... in) {
-  const std::size_t n = c.out.size();
-  eT* y = c.out.data;
-  if (c.beta == eT(0) && c.alpha == eT(1)) {
-    ARMAGRAD_NO_OVERLAP
-    for (std::size_t i = 0; i < n; ++i) y[i] = f(in[i]...);
-  } else {
+/// out = alpha * f(in[0], in[1], ...) + beta * out, element by element; inputs that are a row, a column or 1x1 are
+/// repeated along `out`. One loop serves all shapes: what is repeated down a column is written out a piece at a time.
+template <class eT, class F, std::size_t... k>
+inline void map(const Command<eT>& c, F f, std::index_sequence<k...>) {
+  constexpr std::size_t inputs = sizeof...(k), piece = 256;
+  const auto loop = [&](std::size_t n, eT* y, const auto&... x) {
     const eT alpha = c.alpha, beta = c.beta;
     if (beta == eT(0)) {
       ARMAGRAD_NO_OVERLAP
-      for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(in[i]...);
+      for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(x[i]...);
     } else {
       ARMAGRAD_NO_OVERLAP
-      for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(in[i]...) + beta * y[i];
+      for (std::size_t i = 0; i < n; ++i) y[i] = alpha * f(x[i]...) + beta * y[i];
     }
-  }
-}
-
-/// The same with two operands (in[first], in[first + 1]) that may be a row, a column or 1x1, repeated along `out`.
-template <class eT, class F>
-inline void broadcast_loop(const Command<eT>& c, std::size_t first, F f) {
-  const View<const eT>&a = c.in[first], &b = c.in[first + 1];
-  const std::size_t a_down = a.rows == 1 ? 0 : 1, a_across = a.cols == 1 ? 0 : a.ld;
-  const std::size_t b_down = b.rows == 1 ? 0 : 1, b_across = b.cols == 1 ? 0 : b.ld;
-  for (std::size_t j = 0; j < c.out.cols; ++j) {
-    const eT *x = a.data + j * a_across, *z = b.data + j * b_across;
-    const std::size_t at = j * c.out.ld;
-    eT* y = c.out.data + at;
-    if (c.beta == eT(0))
-      for (std::size_t i = 0; i < c.out.rows; ++i) y[i] = c.alpha * f(x[i * a_down], z[i * b_down], at + i);
-    else
-      for (std::size_t i = 0; i < c.out.rows; ++i)
-        y[i] = c.alpha * f(x[i * a_down], z[i * b_down], at + i) + c.beta * y[i];
-  }
+  };
+  if (((c.in[k].size() == c.out.size()) && ...)) return loop(c.out.size(), c.out.data, c.in[k].data...);
+  const bool one_column = ((c.in[k].size() == c.out.size() || c.in[k].size() == 1) && ...);
+  const std::size_t rows = one_column ? c.out.size() : c.out.rows, cols = one_column ? 1 : c.out.cols;
+  eT repeated[inputs][piece];
+  const eT* x[inputs];
+  for (std::size_t j = 0; j < cols; ++j)
+    for (std::size_t i = 0; i < rows; i += piece) {
+      const std::size_t n = rows - i < piece ? rows - i : piece;
+      for (std::size_t q = 0; q < inputs; ++q) {
+        const View<const eT>& in = c.in[q];
+        x[q] = in.data + (in.cols == 1 ? 0 : j * in.ld);
+        if (in.rows != 1 || (one_column && in.size() != 1)) {
+          x[q] += i;
+        } else {
+          if (i == 0) std::fill_n(repeated[q], rows < piece ? rows : piece, *x[q]);
+          x[q] = repeated[q];
+        }
+      }
+      loop(n, c.out.data + j * c.out.ld + i, x[k]...);
+    }
 }
 
 template <class Row, class eT>
@@ -133,13 +136,11 @@ struct RowKernels {
     if constexpr (Row::arity == 1) {
       const auto [p, q] = scalar_parameters<Row>(c);
       const eT p_ = p, q_ = q;
-      map_loop(
-          c, [p_, q_](eT x) { return Row::template value<eT>(x, p_, q_); }, c.in[0].data);
-    } else if (c.in[0].size() == c.out.size() && c.in[1].size() == c.out.size()) {
-      map_loop(
-          c, [](eT a, eT b) { return Row::template value<eT>(a, b); }, c.in[0].data, c.in[1].data);
+      map(
+          c, [p_, q_](eT x) { return Row::template value<eT>(x, p_, q_); }, std::make_index_sequence<1>());
     } else {
-      broadcast_loop(c, 0, [](eT a, eT b, std::size_t) { return Row::template value<eT>(a, b); });
+      map(
+          c, [](eT a, eT b) { return Row::template value<eT>(a, b); }, std::make_index_sequence<2>());
     }
   }
   /// in = g, x, y or g, a, b, y
@@ -148,22 +149,18 @@ struct RowKernels {
     if constexpr (Row::arity == 1) {
       const auto [p, q] = scalar_parameters<Row>(c);
       const eT p_ = p, q_ = q;
-      map_loop(
-          c, [p_, q_](eT g, eT x, eT y) { return Row::template derivative<0, eT, eT>(g, x, y, p_, q_); }, c.in[0].data,
-          c.in[1].data, c.in[2].data);
-    } else if (c.in[1].size() == c.out.size() && c.in[2].size() == c.out.size()) {
-      map_loop(
-          c, [](eT g, eT a, eT b, eT y) { return Row::template derivative<k, eT, eT>(g, a, b, y); }, c.in[0].data,
-          c.in[1].data, c.in[2].data, c.in[3].data);
+      map(
+          c, [p_, q_](eT g, eT x, eT y) { return Row::template derivative<0, eT, eT>(g, x, y, p_, q_); },
+          std::make_index_sequence<3>());
     } else {
-      const eT *g = c.in[0].data, *y = c.in[3].data;
-      broadcast_loop(
-          c, 1, [g, y](eT a, eT b, std::size_t i) { return Row::template derivative<k, eT, eT>(g[i], a, b, y[i]); });
+      map(
+          c, [](eT g, eT a, eT b, eT y) { return Row::template derivative<k, eT, eT>(g, a, b, y); },
+          std::make_index_sequence<4>());
     }
   }
-  static inline const Kernel<eT> value{Row::name, &value_host};
+  static inline const Kernel<eT> value = versions<eT, &value_host>(Row::name);
   template <int k>
-  static inline const Kernel<eT> derivative{Row::derivative_names[k], &derivative_host<k>};
+  static inline const Kernel<eT> derivative = versions<eT, &derivative_host<k>>(Row::derivative_names[k]);
 };
 
 struct NoAttributes {};
@@ -173,22 +170,26 @@ struct HasScalarAttributes {
 template <class Row>
 using RowAttributes = std::conditional_t<(Row::parameters > 0), HasScalarAttributes, NoAttributes>;
 
-/// The fused derivative by operand k, as an operation on (g, operands..., y). Lives within first-order rules only.
+/// The fused derivative by operand k, as an operation on (g, operands..., y), for where nothing flows back through it.
 template <class Row, int k>
 struct RowDerivative : RowAttributes<Row> {
+  template <class eT>
+  static constexpr const Kernel<eT>* kernel() {
+    return &RowKernels<Row, eT>::template derivative<k>;
+  }
   static constexpr auto name = Row::derivative_names[k];
   static constexpr bool accumulates = true;
   static constexpr bool in_place = true;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    e.run(e.command(RowKernels<Row, eT>::template derivative<k>));
+    e.run(e.command(*kernel<eT>()));
   }
 };
 /// Row's derivative by operand k at (operands..., y), times g.
 template <class Row, int k, class eT>
 Var<eT> derivative(Var<eT> g, Var<eT> x, Var<eT> y, const ScalarAttributes& s = {}) {
-  if (g.graph().first_order()) {
+  if (g.graph().may_fuse()) {
     if constexpr (Row::parameters > 0)
       return apply<RowDerivative<Row, k>>(s, g, x, y);
     else
@@ -199,7 +200,7 @@ Var<eT> derivative(Var<eT> g, Var<eT> x, Var<eT> y, const ScalarAttributes& s = 
 }
 template <class Row, int k, class eT>
 Var<eT> derivative2(Var<eT> g, Var<eT> a, Var<eT> b, Var<eT> y) {
-  if (g.graph().first_order()) return apply<RowDerivative<Row, k>>(g, a, b, y);
+  if (g.graph().may_fuse()) return apply<RowDerivative<Row, k>>(g, a, b, y);
   using E = Elementwise<eT>;
   return Row::template derivative<k, E, double>(E{g}, E{a}, E{b}, E{y}).v;
 }
@@ -210,6 +211,10 @@ void row_samples(Samples& s);
 
 template <class Row>
 struct RowOperation : RowAttributes<Row> {
+  template <class eT>
+  static constexpr const Kernel<eT>* kernel() {
+    return &RowKernels<Row, eT>::value;
+  }
   static constexpr auto name = Row::name;
   static constexpr const char* operands[] = {Row::arity == 1 ? "x" : "A", "B", nullptr};
   static constexpr bool accumulates = true;
@@ -222,7 +227,7 @@ struct RowOperation : RowAttributes<Row> {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    e.run(e.command(RowKernels<Row, eT>::value));
+    e.run(e.command(*kernel<eT>()));
   }
   template <class eT>
   requires(Row::derivatives > 0) static void vjp(Rule<eT>& r) {
@@ -236,6 +241,32 @@ struct RowOperation : RowAttributes<Row> {
       if (r.needs(0)) r.accumulate(0, derivative2<Row, 0>(r.grad(), r.operand(0), r.operand(1), r.result()));
       if constexpr (Row::derivatives == 2)
         if (r.needs(1)) r.accumulate(1, derivative2<Row, 1>(r.grad(), r.operand(0), r.operand(1), r.result()));
+    }
+  }
+  template <class eT>
+  requires(Row::derivatives > 0 && Row::arity == 1) static bool direct(Graph<eT>& g, std::uint32_t node) {
+    return g.direct_step(node, RowKernels<Row, eT>::template derivative<0>);
+  }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  requires(Row::derivatives >
+           0) static void jvp(ForwardRule<eT>& r) {  // the derivative is linear in g: g is the tangent
+    const Var<eT> y = r.spread(r.result());
+    if constexpr (Row::arity == 1) {
+      const Var<eT> x = r.spread(r.operand(0));
+      if constexpr (Row::parameters > 0)
+        r.add(derivative<Row, 0>(r.tangent(0), x, y, r.template attributes<ScalarAttributes>()));
+      else
+        r.add(derivative<Row, 0>(r.tangent(0), x, y));
+    } else {
+      Var<eT> a = r.operand(0), b = r.operand(1);
+      if (r.directions() > 1) {  // a row or a column cannot be broadcast over a stack
+        const Shape s = r.result().shape();
+        a = r.spread(repeat_to(a, s)), b = r.spread(repeat_to(b, s));
+      }
+      if (r.has_tangent(0)) r.add(derivative2<Row, 0>(r.broadcast_tangent(0), a, b, y));
+      if constexpr (Row::derivatives == 2)
+        if (r.has_tangent(1)) r.add(derivative2<Row, 1>(r.broadcast_tangent(1), a, b, y));
     }
   }
   static void samples(Samples& s) { row_samples<Row>(s); }

@@ -4,8 +4,10 @@
 
 #include <fmt/format.h>
 
+#include <armagrad/autodiff/derivatives.hpp>
+#include <armagrad/autodiff/differences.hpp>
 #include <armagrad/autodiff/error.hpp>
-#include <armagrad/autodiff/gradient.hpp>
+#include <armagrad/autodiff/jvp.hpp>
 #include <armagrad/autodiff/samples.hpp>
 
 namespace armagrad {
@@ -162,6 +164,96 @@ void check_replay(const Case& c) {
     c.fail(type_name<eT>, "a replay's value differs from the eager one");
 }
 
+// The k-th fixed direction: no two entries alike.
+arma::mat direction(const arma::mat& like, int k) {
+  arma::mat v(arma::size(like));
+  for (arma::uword i = 0; i < v.n_elem; ++i) v[i] = std::sin(0.4 + 2.3 * k + 1.9 * static_cast<double>(i));
+  return v;
+}
+template <class eT>
+std::vector<Var<eT>> directions(Tape<eT>& tape, const std::vector<arma::mat>& inputs, int k) {
+  std::vector<Var<eT>> out;
+  for (const arma::mat& x : inputs) out.push_back(tape.constant(converted<eT>(direction(x, k++))));
+  return out;
+}
+
+// J v: recorded against unrecorded, several at once against each alone, and <u, J v> = <J'u, v>.
+template <class eT>
+void check_forward(const Case& c) {
+  const double tolerance = is_float<eT> ? 1e-4 : 1e-12;
+  Tape<eT> tape(c.device);
+  const auto inputs = variables(tape, c.sample.inputs);
+  const Var<eT> y = call(c.sample, inputs);
+  if (!y.requires_grad()) return;
+  constexpr int at_once = 3;
+  std::vector<arma::mat> alone;
+  for (int k = 0; k < at_once; ++k) alone.push_back(value_of(jvp(y, inputs, directions(tape, c.sample.inputs, k))));
+  {
+    const auto guard = tape.no_grad();
+    const arma::mat unrecorded = value_of(jvp(y, inputs, directions(tape, c.sample.inputs, 0)));
+    compare<eT>(c, "J v without recording", unrecorded, alone[0], tolerance);
+    std::vector<std::uint32_t> xs;
+    for (const Var<eT>& x : inputs) xs.push_back(x.index());
+    const std::uint32_t root = y.index();
+    detail::Pushforward<eT> push(tape.graph(), {&root, 1}, xs, at_once);
+    for (std::size_t k = 0; k < xs.size(); ++k) {
+      arma::mat stacked = direction(c.sample.inputs[k], static_cast<int>(k));
+      for (int d = 1; d < at_once; ++d)
+        stacked = arma::join_rows(stacked, direction(c.sample.inputs[k], d + static_cast<int>(k)));
+      push.move(xs[k], tape.constant(converted<eT>(stacked)).index());
+    }
+    push.run();
+    arma::mat expected = alone[0];
+    for (int d = 1; d < at_once; ++d) expected = arma::join_rows(expected, alone[static_cast<std::size_t>(d)]);
+    compare<eT>(c, "J v of three directions at once", value_of(tape.graph().var(push.tangent(root))), expected,
+                tolerance);
+  }
+  const arma::mat u = direction(alone[0], 7);
+  const auto pulled = vjp(y, inputs, tape.constant(converted<eT>(u)));
+  double there = arma::accu(u % alone[0]), back = 0;
+  for (std::size_t k = 0; k < inputs.size(); ++k)
+    back += arma::accu(value_of(pulled[k]) % direction(c.sample.inputs[k], static_cast<int>(k)));
+  const double error =
+      std::abs(there - back) / std::max(1.0, arma::norm(vectorise(u)) * arma::norm(vectorise(alone[0])));
+  if (!is_float<eT>) c.found.worst_transpose = std::max(c.found.worst_transpose, error);
+  if (!(error <= tolerance))
+    c.fail(type_name<eT>, fmt::format("<u, J v> is {:.12g}, <J'u, v> is {:.12g}", there, back));
+}
+
+// J v against the difference of f along v, and its own gradient against differences.
+void check_directional(const Case& c) {
+  Tape<double> tape;
+  const auto inputs = variables(tape, c.sample.inputs);
+  const Var<double> y = call(c.sample, inputs);
+  if (!y.requires_grad()) return;
+  const arma::mat analytic = jvp(y, inputs, directions(tape, c.sample.inputs, 0)).value();
+  const double scale = analytic.is_empty() ? 1 : std::max(1.0, arma::abs(analytic).max());
+  for (arma::uword i = 0; i < analytic.n_elem; ++i) {
+    const auto entry = [&](double h) {
+      Tape<double> at;
+      std::vector<Var<double>> moved;
+      for (std::size_t k = 0; k < inputs.size(); ++k)
+        moved.push_back(at.variable(c.sample.inputs[k] + h * direction(c.sample.inputs[k], static_cast<int>(k))));
+      return call(c.sample, moved).value()[i];
+    };
+    const double numeric = ridders(entry, 0.02).value;
+    const double error = std::abs(analytic[i] - numeric) / scale;
+    ++c.found.directional;
+    c.found.worst_directional = std::max(c.found.worst_directional, error);
+    if (!(error <= 1e-7))
+      c.fail("double",
+             fmt::format("J v entry {}: {:.12g}, along v the difference is {:.12g}", i, analytic[i], numeric));
+  }
+  const auto moving = [&c](const std::vector<Var<double>>& in) {
+    std::vector<Var<double>> v;
+    int k = 0;
+    for (const Var<double>& x : in) v.push_back(detail::constant_like(x, direction(x.value(), k++)));
+    return jvp(call(c.sample, in), in, v);
+  };
+  if (const GradcheckResult r = gradcheck(moving, c.sample.inputs); !r.ok)
+    c.fail("double", fmt::format("gradient of J v against finite differences:\n{}", r.log));
+}
+
 void check_differences(const Case& c) {
   const auto take = [&c](const char* what, const GradcheckResult& r, double& worst, std::size_t& entries) {
     if (!r.ok) c.fail("double", fmt::format("{} against finite differences:\n{}", what, r.log));
@@ -212,11 +304,14 @@ void check_sample(const Case& c) {
     if (!c.sample.error.empty()) return check_refusal<eT>(c);
     check_value<eT>(c);
     check_first_order<eT>(c);
+    check_forward<eT>(c);
     if (!c.operation.random) check_replay<eT>(c);
-    if (!(c.device == Device::cpu()))
+    if (!(c.device == Device::cpu())) {
       check_devices_agree<eT>(c);
-    else if (!is_float<eT> && c.sample.check_gradient)
+    } else if (!is_float<eT> && c.sample.check_gradient) {
       check_differences(c);
+      check_directional(c);
+    }
   } catch (const DeviceError& e) {
     ++c.found.without_kernel;
     if (c.device == Device::cpu() || std::string(e.what()).find("has no implementation on") == std::string::npos)

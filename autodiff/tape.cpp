@@ -24,8 +24,11 @@ Shape shape_of(arma::uword rows, arma::uword cols) {
 template <class eT>
 detail::Graph<eT>& Var<eT>::graph() const {
   detail::Graph<eT>* graph = state_->graph;
-  if (graph == nullptr)
+  if (graph == nullptr) {
+    if (state_ == &unassigned_)
+      throw StateError("Var: it was never assigned; it must come from a tape or an operation");
     throw StateError("Var: its tape was destroyed; keep the tape alive as long as its Vars are used");
+  }
   if (index_ >= graph->size() || graph->node(index_).serial != serial_)
     throw StateError(
         "Var: its recording is gone: the tape was rewound, moved or destroyed since; take what you need with .value() "
@@ -190,7 +193,7 @@ Device Tape<eT>::device() const {
 }
 template <class eT>
 std::size_t Tape<eT>::capacity() const {
-  return graph().arena().capacity();
+  return graph().capacity();
 }
 
 template <class eT>
@@ -200,6 +203,22 @@ Tape<eT>::NoGrad::NoGrad(Tape& tape) : state_(tape.graph().state()), before_(tap
 template <class eT>
 Tape<eT>::NoGrad::~NoGrad() {
   if (state_->graph != nullptr) state_->graph->set_gradients_enabled(before_);
+}
+
+template <class eT>
+struct Tape<eT>::Scope::Begin {
+  detail::TapeState<eT>* state;
+  std::uint32_t recording;
+  typename detail::Graph<eT>::Mark mark;
+};
+template <class eT>
+Tape<eT>::Scope::Scope(Tape& tape)
+    : begin_(new Begin{tape.graph().state(), tape.graph().state()->recording, tape.graph().mark()}) {}
+template <class eT>
+Tape<eT>::Scope::~Scope() {
+  // Of a tape that was rewound, moved or destroyed since, nothing of ours is left.
+  if (begin_->state->graph != nullptr && begin_->state->recording == begin_->recording)
+    begin_->state->graph->rewind_to(begin_->mark);
 }
 
 template <class eT>
@@ -222,6 +241,7 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
       detail::captured_graph = nullptr;
     }
   };
+  g->forget_kept();  // a replay has to factorise what was factorised before, too
   {
     const Capturing guard(list.get(), g);
     step();
@@ -234,8 +254,16 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
   for (std::uint32_t i = first; i < g->size(); ++i)
     if (g->node(i).value == nullptr) list->after.push_back([g, i] { g->refresh(i); });
   g->note_capture();
+  g->forget_kept();
   list->recording = g->backend().record(list->commands.data(), list->commands.size(), list->runs.get());
   return Replay<eT>(state, std::move(list));
+}
+
+template <class eT>
+Profile Tape<eT>::profile(const std::function<void()>& step) {
+  Profile out;
+  graph().profile(out, step);
+  return out;
 }
 
 template <class eT>
@@ -312,6 +340,7 @@ void Replay<eT>::set(Var<eT> leaf, const arma::Mat<eT>& value) {
         fmt::format("replay: the leaf was captured as {}, the new value is {}x{}; capture again for another "
                     "shape",
                     to_string(n.shape), value.n_rows, value.n_cols));
+  leaf.graph().forget_kept();
   list_->backend->upload(n.value, value.memptr(), value.n_elem * sizeof(eT));
 }
 
@@ -343,6 +372,7 @@ template <class eT>
 void Replay<eT>::run(std::size_t times) {
   check();
   if (detail::captured_graph != nullptr) throw StateError("replay: it cannot run within a capture");
+  state_->graph->forget_kept();
   if (list_->recording != nullptr) {
     *list_->runs += times;
     list_->recording->run(times);

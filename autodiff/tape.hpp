@@ -7,6 +7,7 @@
 
 #include <armagrad/autodiff/device/device.hpp>
 #include <armagrad/autodiff/parameter.hpp>
+#include <armagrad/autodiff/profile.hpp>
 #include <armagrad/autodiff/replay.hpp>
 #include <armagrad/autodiff/var.hpp>
 
@@ -74,12 +75,32 @@ class Tape {
   };
   [[nodiscard]] NoGrad no_grad() { return NoGrad(*this); }
 
+  /// What is recorded while the guard lives is forgotten when it ends, and its memory given back: the tape is then as
+  /// it was, except for gradients that backward has left on Vars from before. Scopes may nest. Does nothing in a
+  /// capture.
+  class Scope {
+   public:
+    explicit Scope(Tape& tape);
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope();
+
+   private:
+    struct Begin;
+    std::unique_ptr<Begin> begin_;
+  };
+  [[nodiscard]] Scope scope() { return Scope(*this); }
+
   /// Runs `step` once and remembers every command it gave to the device: forward, backward and update. Running the
   /// replay repeats them on the same buffers, without recording anything: copy new data in with `Replay::set`.
   /// The step must be whole: zero_grad before backward, no other tape. Vars made before it must stay as they are.
   /// The recording must stay (no rewind) as long as the replay is used. A branch on a value is not seen: the replay
   /// always takes the way `step` took now.
   Replay<eT> capture(const std::function<void()>& step);
+
+  /// Runs `step` (forward, backward, update) and times every command it gives to the device. Costs nothing when it is
+  /// not used. StateError within another profile of this thread.
+  Profile profile(const std::function<void()>& step);
 
   /// The recording, one line per operation: index, name, operands, shape, whether a gradient flows through it.
   std::string to_text() const;

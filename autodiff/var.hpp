@@ -28,6 +28,9 @@ class Var {
  public:
   using elem_type = eT;
 
+  /// No matrix yet: any use throws StateError until another Var is assigned.
+  Var() : state_(&unassigned_), index_(0), serial_(0) {}
+
   Shape shape() const;
   arma::uword n_rows() const { return shape().rows; }
   arma::uword n_cols() const { return shape().cols; }
@@ -89,6 +92,7 @@ class Var {
       : state_(state), index_(index), serial_(serial) {}
 
  private:
+  inline static detail::TapeState<eT> unassigned_{};
   detail::TapeState<eT>* state_;
   std::uint32_t index_;
   std::uint32_t serial_;

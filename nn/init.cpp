@@ -1,6 +1,9 @@
 #include <cmath>
+#include <iterator>
 #include <numbers>
+#include <sstream>
 
+#include <armagrad/autodiff/error.hpp>
 #include <armagrad/nn/init.hpp>
 
 namespace armagrad::nn {
@@ -8,6 +11,21 @@ namespace armagrad::nn {
 double Generator::normal() {
   const double radius = std::sqrt(-2 * std::log1p(-uniform()));
   return radius * std::cos(2 * std::numbers::pi * uniform());
+}
+
+std::vector<std::uint64_t> Generator::state() const {
+  std::stringstream text;  // the standard gives the engine's state as text only
+  text << engine_;
+  return {std::istream_iterator<std::uint64_t>(text), {}};
+}
+
+void Generator::set_state(const std::vector<std::uint64_t>& state) {
+  std::stringstream text;
+  for (const std::uint64_t word : state) text << word << ' ';
+  std::mt19937_64 engine;
+  if (state.size() != this->state().size() || !(text >> engine))
+    throw OptionError("Generator: these words are not the state of a generator");
+  engine_ = engine;
 }
 
 Generator& default_generator() {

@@ -1,13 +1,15 @@
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/graph.hpp>
 #include <armagrad/nn/init.hpp>
 #include <armagrad/nn/layers.hpp>
 
 namespace armagrad::nn {
 
 template <class eT>
-Linear<eT>::Linear(arma::uword in, arma::uword out, Generator& random) : weight(out, in), bias(out, 1) {
+Linear<eT>::Linear(arma::uword in, arma::uword out, Generator& random)
+    : weight(out, in), bias(Parameter<eT>::vector(out)) {
   if (in == 0 || out == 0)
     throw OptionError(fmt::format("Linear: {} inputs and {} outputs; both must be positive", in, out));
   init::linear_default(weight, in, random);
@@ -22,7 +24,7 @@ Dropout<eT>::Dropout(double p, std::uint64_t seed) : p_(p), seed_(seed) {
 template <class eT>
 Var<eT> Dropout<eT>::forward(Var<eT> x) {
   if (!this->training() || p_ == 0) return x;
-  return dropout(x, p_, seed_, calls++);
+  return dropout(x, p_, seed_, x.graph().draw(calls));
 }
 
 template class Linear<float>;

@@ -9,33 +9,15 @@
 
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/nn/module.hpp>
+#include <armagrad/nn/walk.hpp>
 
 namespace armagrad::nn {
 namespace {
 
+using detail::Walk;
+
 // The modules alive that were made while a census lives.
 thread_local std::unordered_set<const ModuleBase*>* module_census = nullptr;
-
-/// Calls back for every parameter and module below a root, with paths.
-class Walk : public Visitor {
- public:
-  virtual void at(const std::string&, Parameter<float>&) {}
-  virtual void at(const std::string&, Parameter<double>&) {}
-  virtual void at(const std::string&, ModuleBase&) {}
-
-  void parameter(const std::string& name, Parameter<float>& p) override { at(path_ + name, p); }
-  void parameter(const std::string& name, Parameter<double>& p) override { at(path_ + name, p); }
-  void module(const std::string& name, ModuleBase& m) override {
-    at(path_ + name, m);
-    const std::string before = path_;
-    path_ += name + ".";
-    m.visit(*this);
-    path_ = before;
-  }
-
- private:
-  std::string path_;
-};
 
 // The path of `wanted` below `root`; empty when it is not named there.
 std::string name_below(const ModuleBase& root, const void* wanted) {

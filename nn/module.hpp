@@ -82,7 +82,7 @@ struct NamedParameter {
 
 /// Parameters as optimizers take them: they share ownership, so moving or growing a container of models breaks nothing.
 template <class eT>
-using ParameterList = std::vector<std::shared_ptr<detail::ParameterStorage<eT>>>;
+using ParameterList = std::vector<std::shared_ptr<armagrad::detail::ParameterStorage<eT>>>;
 
 template <class eT>
 class Module : public ModuleBase {

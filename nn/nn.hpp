@@ -5,3 +5,5 @@
 #include <armagrad/nn/layers.hpp>
 #include <armagrad/nn/losses.hpp>
 #include <armagrad/nn/module.hpp>
+#include <armagrad/nn/safetensors.hpp>
+#include <armagrad/nn/state.hpp>

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <random>
+#include <vector>
 
 namespace armagrad::nn {
 
@@ -16,6 +17,10 @@ class Generator {
   /// Normal with mean 0 and standard deviation 1 (Box and Muller 1958).
   double normal();
   std::uint64_t bits() { return engine_(); }
+  /// Where the stream is, for a checkpoint: `set_state` goes on from there.
+  std::vector<std::uint64_t> state() const;
+  /// OptionError unless the words came from `state`.
+  void set_state(const std::vector<std::uint64_t>& state);
 
  private:
   std::mt19937_64 engine_;

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <deque>
 #include <unordered_set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -46,6 +47,8 @@ struct Sgd<eT>::State {
     std::shared_ptr<Storage> parameter;
     const kernel::SgdScalars* scalars;
     Buffer velocity;
+    bool moving = false;  // the velocity has a value
+    armagrad::detail::ParameterUpdate<eT> update;
   };
   std::deque<kernel::SgdScalars> scalars;
   std::vector<Slot> slots;
@@ -74,7 +77,7 @@ struct Sgd<eT>::State {
     for (const auto& p : group.parameters) {
       require(seen.insert(p.get()).second,
               fmt::format("{} is given twice; each parameter belongs to one group", p->name));
-      slots.push_back({p, &scalars.back(), {}});
+      slots.push_back({p, &scalars.back(), {}, false, {}});
     }
   }
 
@@ -118,24 +121,61 @@ void Sgd<eT>::zero_grad() {
 }
 
 template <class eT>
+void Sgd<eT>::minimize(Var<eT> loss) {
+  zero_grad();
+  State& st = state();
+  {
+    // Backward serves these wishes where it can.
+    struct Wishes {
+      explicit Wishes(State& all) : state(all) {
+        for (auto& s : state.slots) {
+          const kernel::SgdScalars& o = *s.scalars;
+          if (o.weight_decay != 0 || o.dampening != 0 || o.nesterov) continue;
+          auto& p = *s.parameter;
+          s.update = {&o, o.momentum > 0 ? s.velocity.on(p.device.backend(), p.shape.size()) : nullptr, s.moving,
+                      false};
+          p.update = &s.update;
+        }
+      }
+      Wishes(const Wishes&) = delete;
+      Wishes& operator=(const Wishes&) = delete;
+      ~Wishes() {
+        for (auto& s : state.slots) s.parameter->update = nullptr;
+      }
+      State& state;
+    } const wishes(st);
+    loss.backward();
+  }
+  step();
+}
+
+template <class eT>
 void Sgd<eT>::step() {
-  state().for_each_reached([this](typename State::Slot& s) {
+  auto* list = armagrad::detail::capturing<eT>;
+  for (auto& s : state().slots) {
     auto& p = *s.parameter;
-    Backend& backend = p.device.backend();
-    Command<eT> c;
-    c.beta = s.velocity.data != nullptr ? eT(1) : eT(0);
-    c.kernel = &kernel::kernels<eT>::sgd;
-    c.out = State::view(p.value, p.shape);
-    c.in[0] = State::view(p.gradient, p.shape);
-    if (s.scalars->momentum > 0) c.more_out[0] = State::view(s.velocity.on(backend, p.shape.size()), p.shape);
-    c.object = s.scalars;
-    armagrad::detail::run(backend, c);
-    ++p.version;
-    if (auto* list = armagrad::detail::capturing<eT>) {
-      list->commands.back().beta = 1;  // a replay goes on with the velocity
-      list->after.push_back([keep = state_, &p] { ++p.version; });
+    const bool stepped = std::exchange(s.update.done, false);
+    if (!stepped && !p.has_gradient) continue;
+    const bool momentum = s.scalars->momentum > 0;
+    if (!stepped || momentum) {
+      Backend& backend = p.device.backend();
+      Command<eT> c;
+      c.kernel = &kernel::kernels<eT>::sgd;
+      c.out = State::view(p.value, p.shape);
+      if (stepped)
+        c.flags = velocity_stepped;
+      else
+        c.in[0] = State::view(p.gradient, p.shape);
+      if (momentum) c.more_out[0] = State::view(s.velocity.on(backend, p.shape.size()), p.shape);
+      c.beta = s.moving ? eT(1) : eT(0);
+      c.object = s.scalars;
+      armagrad::detail::run(backend, c);
+      if (list != nullptr) list->commands.back().beta = 1;  // a replay goes on with the velocity
+      s.moving = momentum;
     }
-  });
+    ++p.version;
+    if (list != nullptr) list->after.push_back([keep = state_, &p] { ++p.version; });
+  }
 }
 
 // Captured commands point into the state; the replay shares it.

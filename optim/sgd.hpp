@@ -40,6 +40,12 @@ class Sgd {
 
   void zero_grad();
   void step();
+  /// zero_grad, loss.backward() and step in one, to be preferred where nothing looks at the gradients in between. A
+  /// gradient that is one product (or sum) is never formed: the product is added to the parameter, or to the velocity,
+  /// itself (without weight decay, dampening and nesterov; on the CPU). `Parameter::grad` is zeros afterwards where
+  /// that was so. The results differ from those of the three calls by rounding only. A backward pass that throws may
+  /// leave some parameters stepped. Throws as Var::backward.
+  void minimize(Var<eT> loss);
 
   std::size_t groups() const;
   /// OptionError for a group that is not there; the same below.

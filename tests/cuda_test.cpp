@@ -100,7 +100,7 @@ void compare(Command<eT> c, std::vector<Twin<eT>*> in, Twin<eT>& out, Twin<eT>* 
     c.indices = on_host ? indices.data() : device_indices;
     c.index_count = static_cast<std::uint32_t>(index_count != 0 ? index_count : indices.size());
     if (on_host)
-      c.kernel->host(c);
+      c.kernel->host.code[0](c);
     else
       device().run(c);
   };

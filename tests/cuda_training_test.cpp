@@ -143,12 +143,13 @@ struct Network : nn::Module<eT> {
 template <class eT>
 class Training {
  public:
-  Training(const Network<eT>& start, Device on, optim::SgdOptions options)
-      : model_(start), tape_(on), sgd_((model_.to(on), model_.parameters()), options) {}
+  Training(const Network<eT>& start, Device on, optim::SgdOptions options, bool minimizes = false)
+      : model_(start), tape_(on), sgd_((model_.to(on), model_.parameters()), options), minimizes_(minimizes) {}
 
   void compute_step(Var<eT> x, const auto& labels) {
-    sgd_.zero_grad();
     loss_ = nn::cross_entropy(model_(x), labels);
+    if (minimizes_) return sgd_.minimize(*loss_);
+    sgd_.zero_grad();
     loss_->backward();
     sgd_.clip_grad_norm(1.5);
     sgd_.step();
@@ -179,6 +180,7 @@ class Training {
   Network<eT> model_;
   Tape<eT> tape_;
   optim::Sgd<eT> sgd_;
+  bool minimizes_;  // updates within the products, instead of clipped ones
   std::optional<Var<eT>> x_, loss_;
   Labels<eT> y_{};
 };
@@ -199,11 +201,13 @@ struct Counts {
 
 }  // namespace
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(training_agrees_with_the_cpu_step_by_step_and_replayed, eT, ElementTypes) {
-  if (skipped()) return;
+namespace {
+
+template <class eT>
+void check_training(optim::SgdOptions options, bool minimizes) {
   nn::seed(3);
   const Network<eT> start;
-  Training<eT> cpu(start, Device::cpu(), with_momentum), cuda(start, Device(device()), with_momentum);
+  Training<eT> cpu(start, Device::cpu(), options, minimizes), cuda(start, Device(device()), options, minimizes);
   const auto both = [&](auto what) {
     what(cpu);
     what(cuda);
@@ -236,6 +240,19 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(training_agrees_with_the_cpu_step_by_step_and_repl
     replay_of(t).run();
   });
   both([&](Training<eT>& t) { t.step(x, y); });  // eager again
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(training_agrees_with_the_cpu_step_by_step_and_replayed, eT, ElementTypes) {
+  if (skipped()) return;
+  check_training<eT>(with_momentum, false);
+}
+BOOST_AUTO_TEST_CASE_TEMPLATE(updates_within_the_products_agree_with_the_cpu, eT, ElementTypes) {
+  if (skipped()) return;
+  check_training<eT>({.lr = 0.1}, true);
+  check_training<eT>({.lr = 0.1, .momentum = 0.8}, true);
+  check_training<eT>({.lr = 0.1, .maximize = true}, true);
 }
 
 BOOST_AUTO_TEST_CASE(a_replayed_step_is_one_graph_launch_that_copies_and_allocates_nothing) {

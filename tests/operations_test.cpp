@@ -58,6 +58,9 @@ BOOST_AUTO_TEST_CASE(every_operation_passes_its_samples) {
     all.gradient_entries += r.gradient_entries;
     all.second_derivatives += r.second_derivatives;
     all.nonlinear_samples += r.nonlinear_samples;
+    all.directional += r.directional;
+    all.worst_directional = std::max(all.worst_directional, r.worst_directional);
+    all.worst_transpose = std::max(all.worst_transpose, r.worst_transpose);
     for (const int k : {0, 1}) all.worst_value[k] = std::max(all.worst_value[k], r.worst_value[k]);
     all.worst_gradient = std::max(all.worst_gradient, r.worst_gradient);
     all.worst_second_derivative = std::max(all.worst_second_derivative, r.worst_second_derivative);
@@ -70,10 +73,13 @@ BOOST_AUTO_TEST_CASE(every_operation_passes_its_samples) {
             << "gradients: " << all.gradient_entries << " entries, largest error " << all.worst_gradient
             << ", of the differences themselves " << all.uncertainty << "\n"
             << "gradients of gradients: " << all.second_derivatives << " entries, largest error "
-            << all.worst_second_derivative << "\n";
+            << all.worst_second_derivative << "\n"
+            << "forward mode: " << all.directional << " entries of J v, largest error " << all.worst_directional
+            << "; largest difference of <u, J v> and <J'u, v> " << all.worst_transpose << "\n";
   BOOST_TEST(names.size() >= 60u);
   BOOST_TEST(all.samples >= 400u);
   BOOST_TEST(all.refusals >= 40u);
   BOOST_TEST(all.gradient_entries > 1000u);
+  BOOST_TEST(all.directional > 1000u);
   BOOST_TEST(all.nonlinear_samples > 60u);  // the check does see second derivatives
 }

@@ -391,3 +391,115 @@ BOOST_AUTO_TEST_CASE(a_step_between_forward_and_backward_is_noticed) {
                           "backward: first (2x3) was changed after the forward pass read it; call backward before the "
                           "optimizer's step, or record the forward pass again");
 }
+
+// Sgd::minimize
+
+namespace {
+
+struct Small : ag::nn::Module<double> {
+  ag::nn::Linear<double> l1{4, 6}, l2{6, 6}, l3{6, 3};
+  bool shared = false;
+  ARMAGRAD_MODULE(l1, l2, l3)
+  ag::Var<double> forward(ag::Var<double> x) {
+    ag::Var<double> h = l2(tanh(l1(x)));
+    if (shared) h = l2(tanh(h));
+    return l3(tanh(h));
+  }
+  arma::vec column() const {
+    arma::vec out;
+    for (const auto* l : {&l1, &l2, &l3})
+      out = arma::join_cols(out, vectorise(l->weight.value()), vectorise(l->bias.value()));
+    return out;
+  }
+};
+
+arma::vec trained(bool in_one, bool shared, SgdOptions options) {
+  ag::nn::seed(11);
+  Small model;
+  model.shared = shared;
+  Sgd sgd(model.parameters(), options);
+  ag::Tape<double> tape;
+  arma::arma_rng::set_seed(5);
+  const arma::mat x(4, 9, arma::fill::randn);
+  const arma::Row<std::size_t> y{0, 1, 2, 0, 1, 2, 0, 1, 2};
+  for (int i = 0; i < 5; ++i) {
+    tape.rewind();
+    const auto loss = ag::nn::cross_entropy(model(tape.constant(x)), y);
+    if (in_one) {
+      sgd.minimize(loss);
+    } else {
+      sgd.zero_grad();
+      loss.backward();
+      sgd.step();
+    }
+  }
+  return model.column();
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(minimize_is_zero_grad_backward_and_step_up_to_rounding) {
+  for (const bool shared : {false, true})
+    for (const SgdOptions& options :
+         {SgdOptions{.lr = 0.3}, SgdOptions{.lr = 0.3, .momentum = 0.9}, SgdOptions{.lr = 0.3, .maximize = true},
+          SgdOptions{.lr = 0.3, .momentum = 0.9, .nesterov = true}, SgdOptions{.lr = 0.3, .weight_decay = 0.1},
+          SgdOptions{.lr = 0.3, .momentum = 0.9, .dampening = 0.5},
+          SgdOptions{.lr = 0.3, .momentum = 0.9, .maximize = true}})
+      BOOST_TEST(deviation(trained(true, shared, options), trained(false, shared, options)) < 1e-13);
+}
+
+BOOST_AUTO_TEST_CASE(minimize_forms_no_gradient_that_is_one_product) {
+  for (const double momentum : {0.0, 0.9}) {
+    Small model;
+    Sgd sgd(model.parameters(), {.lr = 0.1, .momentum = momentum});
+    ag::Tape<double> tape;
+    const auto x = tape.constant(arma::mat(4, 9, arma::fill::randn));
+    const auto labels = tape.labels({0, 1, 2, 0, 1, 2, 0, 1, 2});
+    const auto in_one = tape.capture([&] { sgd.minimize(ag::nn::cross_entropy(model(x), labels)); });
+    for (auto& p : model.parameters()) BOOST_TEST(!p->has_gradient);
+    const auto in_three = tape.capture([&] {
+      const auto loss = ag::nn::cross_entropy(model(x), labels);
+      sgd.zero_grad();
+      loss.backward();
+      sgd.step();
+    });
+    // Six updates fewer; with momentum they read the velocity instead of the gradient.
+    BOOST_TEST(in_three.size() - in_one.size() == (momentum == 0 ? 6u : 0u));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(minimize_is_replayed_with_the_rate_of_the_moment) {
+  for (const double momentum : {0.0, 0.9}) {
+    ag::nn::seed(3);
+    Small eager, replayed = eager;
+    Sgd first(eager.parameters(), {.lr = 0.1, .momentum = momentum});
+    Sgd second(replayed.parameters(), {.lr = 0.1, .momentum = momentum});
+    const arma::mat data(4, 9, arma::fill::randn);
+    const arma::Row<std::size_t> y{0, 1, 2, 0, 1, 2, 0, 1, 2};
+    ag::Tape<double> tape, other;
+    const auto x = other.constant(data);
+    const auto labels = other.labels(y);
+    auto replay = other.capture([&] { second.minimize(ag::nn::cross_entropy(replayed(x), labels)); });
+    for (int i = 0; i < 4; ++i) {
+      first.set_lr(0.1 / (i + 1));
+      tape.rewind();
+      first.minimize(ag::nn::cross_entropy(eager(tape.constant(data)), y));
+      if (i == 0) continue;  // the capture was the first step
+      second.set_lr(0.1 / (i + 1));
+      replay.run();
+    }
+    BOOST_TEST(deviation(eager.column(), replayed.column()) == 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(minimize_refuses_what_backward_refuses_and_leaves_no_wish_behind) {
+  Small model;
+  Sgd sgd(model.parameters(), {.lr = 0.1});
+  ag::Tape<double> tape;
+  const auto y = model(tape.constant(arma::mat(4, 2, arma::fill::randn)));
+  const arma::vec before = model.column();
+  BOOST_CHECK_THROW(sgd.minimize(y), ag::ShapeError);
+  accu(y).backward();  // an ordinary pass: gradients, no step
+  BOOST_TEST(deviation(model.column(), before) == 0);
+  BOOST_TEST(arma::abs(model.l1.weight.grad()).max() > 0);
+}

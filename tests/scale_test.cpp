@@ -174,3 +174,37 @@ BOOST_AUTO_TEST_CASE(a_replay_allocates_nothing) {
   }
   BOOST_TEST(allocations == before);
 }
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(linear_algebra_allocates_nothing_after_its_first_step, eT, Types) {
+  using Mat = arma::Mat<eT>;
+  arma::arma_rng::set_seed(1);
+  Mat a(70, 70, arma::fill::randn), s = a * a.t() / eT(70), tall(12, 5, arma::fill::randn);
+  a.diag() += eT(20);
+  s.diag() += eT(1);
+  const Mat b(70, 9, arma::fill::randn), c(12, 2, arma::fill::randn);
+  ag::Tape<eT> tape;
+  const auto step = [&] {
+    tape.rewind();
+    const auto A = tape.variable(a), S = tape.variable(s), T = tape.variable(tall), B = tape.borrow(b),
+               C = tape.borrow(c);
+    const auto [w, v] = eig_sym(S, ag::with_vectors);
+    const auto [U, sigma, V] = svd_econ(T);
+    const auto loss = accu(solve(A, B)) + accu(inv(A)) + det(A * eT(0.05)) + log_det(A).value + log_det_sympd(S) +
+                      accu(solve(S, B, arma::solve_opts::likely_sympd)) + accu(chol(S)) + accu(square(v) * w) +
+                      accu(square(U)) + accu(sigma) + accu(square(V)) + accu(pinv(T)) + accu(solve(T, C)) + norm(T, 2) +
+                      cond(T) + accu(sqrtmat_sympd(S)) + accu(expmat(A * eT(0.02))) + accu(sort(T, "ascend", 0)) +
+                      accu(cumsum(T, 1)) + accu(square(lu(A).L)) + accu(eig_sym(S));
+    loss.backward();
+    return loss.item();
+  };
+  const eT first = step();
+  step();
+  const std::size_t before = allocations;
+  BOOST_TEST(step() == first);
+  BOOST_TEST(std::isfinite(first));
+#if ARMAGRAD_COUNT_ALLOCATIONS
+  BOOST_TEST(allocations - before == 0u);
+#else
+  std::cout << "Skipped: allocations are not counted under AddressSanitizer (" << allocations - before << ").\n";
+#endif
+}

@@ -12,7 +12,9 @@ namespace armagrad::zoo {
 namespace {
 
 // The page knows itself by this when it is read again.
-constexpr auto generator = R"(<meta name="generator" content="armagrad zoo">)";
+std::string generator(const std::string& title) {
+  return fmt::format(R"(<meta name="generator" content="{}">)", escape(title));
+}
 constexpr std::string_view begin_mark = "\n<!--section ", end_mark = "\n<!--/section-->";
 
 constexpr auto style = R"css(
@@ -41,6 +43,8 @@ h1 { margin: 0 0 .5rem; font-size: 2rem; }
 h2 { margin: 0 0 1rem; font-size: 1.55rem; }
 h3 { margin: 2.75rem 0 .6rem; font-size: 1.15rem; }
 p { margin: 0 0 1rem; text-wrap: pretty; overflow-wrap: break-word; }
+.remarks { margin: 0 auto 1rem; padding-left: 1.2rem; }
+.remarks li { margin-bottom: .35rem; overflow-wrap: break-word; }
 a { color: var(--accent); text-underline-offset: .15em; }
 .lead { color: var(--muted); }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 1rem 0 0; padding: 0; list-style: none; }
@@ -64,7 +68,7 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 400; background: var(--paper); }
 .wide tbody th, .wide thead th:first-child { position: sticky; left: 0; background: var(--paper); }
 .compare th:first-child { white-space: normal; }
-.compare small { display: block; color: var(--muted); font-size: .8125rem; }
+th small, td small { display: block; color: var(--muted); font-size: .8125rem; font-weight: 400; }
 td.here { font-weight: 650; }
 td.none { color: var(--muted); }
 .unit { color: var(--muted); font-weight: 400; }
@@ -82,6 +86,8 @@ figcaption { margin-top: .5rem; color: var(--muted); font-size: .875rem; line-he
   max-width: calc(var(--columns) * 6.5rem); }
 .tile { font-size: .875rem; line-height: 1.3; text-align: center; font-variant-numeric: tabular-nums; }
 .tile svg { margin-bottom: .25rem; background: var(--tint); }
+.tile small { display: block; color: var(--muted); font-size: .78rem; }
+.matrix { max-width: 28rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .left-out { padding: .8rem 1rem; border-left: 3px solid var(--bad); background: var(--tint); }
 @media (max-width: 600px) {
@@ -142,7 +148,7 @@ std::vector<Section> read_sections(const std::filesystem::path& folder) {
   if (!std::filesystem::exists(path, missing)) return {};
   std::ifstream file(path, std::ios::binary);
   const std::string page{std::istreambuf_iterator<char>(file), {}};
-  if (page.find(generator) == std::string::npos) {
+  if (page.find(generator(Cover{}.title)) == std::string::npos) {
     throw OptionError(fmt::format(
         "--out {}: it holds an index.html that is not a report of the zoo. Name another folder.", folder.string()));
   }
@@ -157,7 +163,8 @@ std::vector<Section> read_sections(const std::filesystem::path& folder) {
   return sections;
 }
 
-std::string make_page(const std::vector<Section>& sections) {
+std::string make_page(const std::vector<Section>& sections, const Cover& cover) {
+  const auto title = escape(cover.title);
   std::string links, body;
   for (const auto& section : sections) {
     links += fmt::format("<li><a href=\"#{}\">{}</a></li>\n", section.pipeline, heading(section.html));
@@ -169,14 +176,14 @@ std::string make_page(const std::vector<Section>& sections) {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 {}
-<title>armagrad zoo</title>
+<title>{}</title>
 <style>{}</style>
 </head>
 <body>
 <header>
-<h1>armagrad zoo</h1>
-<p class="lead">Published results, computed again with armagrad. Each number stands beside the one its authors printed.</p>
-<nav aria-label="Pipelines"><ul>
+<h1>{}</h1>
+<p class="lead">{}</p>
+<nav aria-label="Sections"><ul>
 {}</ul></nav>
 </header>
 <main>{}
@@ -184,7 +191,7 @@ std::string make_page(const std::vector<Section>& sections) {
 </body>
 </html>
 )",
-                     generator, style, links, body);
+                     generator(cover.title), title, style, title, escape(cover.lead), links, body);
 }
 
 }  // namespace armagrad::zoo

@@ -21,7 +21,13 @@ struct Section {
 /// @throws OptionError when index.html is there but is not a report of the zoo.
 std::vector<Section> read_sections(const std::filesystem::path& folder);
 
-/// The whole page.
-std::string make_page(const std::vector<Section>& sections);
+struct Cover {
+  std::string title = "armagrad zoo";
+  std::string lead =
+      "Published results, computed again with armagrad. Each number stands beside the one its authors printed.";
+};
+
+/// The whole page. Only one with the zoo's title is a report of the zoo.
+std::string make_page(const std::vector<Section>& sections, const Cover& cover = {});
 
 }  // namespace armagrad::zoo

@@ -335,47 +335,120 @@ Picture draw(const BarChart& chart) {
   });
 }
 
-Picture image_grid(const std::vector<Image>& images, int columns, std::optional<Range> range) {
-  if (!range) {
-    range = Range{std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()};
-    for (const auto& image : images) {
-      for (const double value : image.pixels) {
-        if (!std::isfinite(value)) continue;
-        range->low = std::min(range->low, value);
-        range->high = std::max(range->high, value);
-      }
+namespace {
+
+Range finite_range(const std::vector<Image>& images) {
+  Range range{std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()};
+  for (const auto& image : images) {
+    for (const double value : image.pixels) {
+      if (!std::isfinite(value)) continue;
+      range.low = std::min(range.low, value);
+      range.high = std::max(range.high, value);
     }
   }
-  // One path per shade, each run of equal pixels in a row one rectangle of it: a tenth of one <rect> per pixel.
-  constexpr int shades = 32;
-  const auto shade = [&](double value) {
-    const double ink_share = (value - range->low) / (range->high - range->low);
-    return ink_share > 0 ? static_cast<int>(std::lround(shades * std::min(ink_share, 1.0))) : 0;  // 0 for NaN, too
-  };
+  return range;
+}
+
+constexpr int shades = 32;
+
+// Of ink, -shades ... shades for a share of -1 ... 1; 0 for NaN, too.
+int shade(double share) {
+  return std::isnan(share) ? 0 : static_cast<int>(std::lround(shades * std::clamp(share, -1.0, 1.0)));
+}
+
+// One path per shade, each run of equal pixels in a row one rectangle of it: a tenth of one <rect> per pixel.
+template <class Share>
+std::string image_html(const arma::mat& pixels, Share share) {
+  std::vector<std::string> paths(2 * shades + 1);
+  for (arma::uword r = 0; r < pixels.n_rows; ++r) {
+    for (arma::uword c = 0, end = 0; c < pixels.n_cols; c = end) {
+      const int level = shade(share(pixels(r, c)));
+      for (end = c + 1; end < pixels.n_cols && shade(share(pixels(r, end))) == level;) ++end;
+      if (level != 0)
+        paths[static_cast<std::size_t>(level + shades)] += fmt::format("M{} {}h{}v1h-{}z", c, r, end - c, end - c);
+    }
+  }
+  std::string html;
+  for (int level = -shades; level <= shades; ++level) {
+    const auto& path = paths[static_cast<std::size_t>(level + shades)];
+    if (path.empty()) continue;
+    html += fmt::format("<path {}fill-opacity=\"{:.3g}\" d=\"{}\"/>", level < 0 ? "fill=\"var(--c2)\" " : "",
+                        std::abs(level) / static_cast<double>(shades), path);
+  }
+  return html;
+}
+
+template <class Share>
+Picture gallery(const std::vector<Image>& images, int columns, const char* ink_color, Share share) {
   std::string html = fmt::format("<div class=\"gallery\" style=\"--columns: {}\">\n", columns);
   for (const auto& image : images) {
-    const auto& pixels = image.pixels;
-    std::vector<std::string> paths(shades + 1);
-    for (arma::uword r = 0; r < pixels.n_rows; ++r) {
-      for (arma::uword c = 0, end = 0; c < pixels.n_cols; c = end) {
-        const int ink_level = shade(pixels(r, c));
-        for (end = c + 1; end < pixels.n_cols && shade(pixels(r, end)) == ink_level;) ++end;
-        if (ink_level > 0) paths[ink_level] += fmt::format("M{} {}h{}v1h-{}z", c, r, end - c, end - c);
-      }
-    }
     const char* tone = image.tone == Tone::good ? " good" : image.tone == Tone::bad ? " bad" : "";
+    const auto end = std::min(image.title.find('\n'), image.title.size());
+    const auto below = image.title.substr(std::min(end + 1, image.title.size()));
     html += fmt::format(
-        "<div class=\"tile{}\"><svg viewBox=\"0 0 {} {}\" fill=\"currentColor\" shape-rendering=\"crispEdges\" "
-        "aria-hidden=\"true\">",
-        tone, pixels.n_cols, pixels.n_rows);
-    for (int level = 1; level <= shades; ++level) {
-      if (paths[level].empty()) continue;
-      html +=
-          fmt::format("<path fill-opacity=\"{:.3g}\" d=\"{}\"/>", static_cast<double>(level) / shades, paths[level]);
-    }
-    html += fmt::format("</svg>{}</div>\n", escape(image.title));
+        "<div class=\"tile{}\"><svg viewBox=\"0 0 {} {}\" fill=\"{}\" shape-rendering=\"crispEdges\" "
+        "aria-hidden=\"true\">{}</svg>{}{}</div>\n",
+        tone, image.pixels.n_cols, image.pixels.n_rows, ink_color, image_html(image.pixels, share),
+        escape(image.title.substr(0, end)), below.empty() ? "" : fmt::format("<small>{}</small>", escape(below)));
   }
   return {html + "</div>\n"};
+}
+
+}  // namespace
+
+Picture image_grid(const std::vector<Image>& images, int columns, std::optional<Range> range) {
+  const Range r = range ? *range : finite_range(images);
+  return gallery(images, columns, "currentColor",
+                 [r](double value) { return std::max(0.0, (value - r.low) / (r.high - r.low)); });
+}
+
+Picture signed_image_grid(const std::vector<Image>& images, int columns) {
+  const Range r = finite_range(images);
+  const double largest = std::max(std::abs(r.low), std::abs(r.high));
+  return gallery(images, columns, "var(--c1)", [largest](double value) { return value / largest; });
+}
+
+Picture confusion_matrix(const arma::umat& counts, const std::vector<std::string>& names) {
+  if (counts.n_rows != counts.n_cols || counts.n_rows != names.size())
+    throw ShapeError(
+        fmt::format("confusion_matrix: the counts are {}x{}, there are {} names; it must be square with "
+                    "as many names",
+                    counts.n_rows, counts.n_cols, names.size()));
+  // Right answers are shaded against the whole class, mistakes against the most frequent one.
+  const arma::uword n = counts.n_rows;
+  arma::umat mistakes = counts;
+  mistakes.diag().zeros();
+  const double most = mistakes.is_empty() ? 0 : static_cast<double>(mistakes.max());
+  constexpr int side = 30, left = 44, top = 40;
+  std::string html;
+  const auto text = [&html](double x, double y, const char* attributes, const std::string& content) {
+    html += fmt::format("<text x=\"{}\" y=\"{}\" {}>{}</text>", x, y, attributes, escape(content));
+  };
+  const auto middle = [](arma::uword i) { return side * (static_cast<double>(i) + 0.5); };
+  for (arma::uword i = 0; i < n; ++i) {
+    text(left + middle(i), top - 8, "fill=\"var(--muted)\"", names[i]);
+    text(left - 12, top + middle(i) + 4.5, "fill=\"var(--muted)\"", names[i]);
+    const double in_class = static_cast<double>(arma::accu(counts.row(i)));
+    for (arma::uword j = 0; j < n; ++j) {
+      const auto count = counts(i, j);
+      const double share = static_cast<double>(count) / (i == j ? in_class : most);
+      html +=
+          fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"var(--{})\" fill-opacity=\"{:.2f}\"/>",
+                      left + side * j + 1, top + side * i + 1, side - 2, side - 2,
+                      count == 0 ? "grid"
+                      : i == j   ? "c1"
+                                 : "c2",
+                      count == 0 ? 0.45 : 0.25 + 0.5 * share);
+      if (count > 0) text(left + middle(j), top + middle(i) + 4.5, "fill=\"var(--ink)\"", fmt::format("{}", count));
+    }
+  }
+  text(left + side * static_cast<double>(n) / 2, 13, "fill=\"var(--muted)\"", "taken for");
+  const double centre = top + side * static_cast<double>(n) / 2;
+  text(12, centre, fmt::format("fill=\"var(--muted)\" transform=\"rotate(-90 12 {})\"", centre).c_str(), "is");
+  return {
+      fmt::format("<svg class=\"matrix\" viewBox=\"0 0 {} {}\" font-size=\"13\" text-anchor=\"middle\" "
+                  "aria-hidden=\"true\">{}</svg>\n",
+                  left + side * n + 2, top + side * n + 2, html)};
 }
 
 }  // namespace armagrad::zoo

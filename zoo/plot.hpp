@@ -64,13 +64,22 @@ enum class Tone { plain, good, bad };
 
 /// A small image with a title under it, green for `good`, red for `bad`.
 struct Image {
-  arma::mat pixels{};  ///< as seen: rows x columns; the larger a value the more ink
-  std::string title{};
+  arma::mat pixels{};   ///< as seen: rows x columns; the larger a value the more ink
+  std::string title{};  ///< after a line break, what follows is small and grey
   Tone tone = Tone::plain;
 };
 
 /// A gallery, at most `columns` wide (fewer on a phone), pixels crisp at any size.
 /// @param range the values without ink and with full ink; by default the smallest and largest of all images
 Picture image_grid(const std::vector<Image>& images, int columns, std::optional<Range> range = {});
+
+/// A gallery of images whose values have a sign, such as weights: positive in the page's first colour, negative in its
+/// second, zero without ink. All share one scale, that of the largest value.
+Picture signed_image_grid(const std::vector<Image>& images, int columns);
+
+/// A confusion matrix: how often class r (row) was taken for class c (column). What is right stands out in one colour,
+/// each mistake in another.
+/// @throws ShapeError unless it is square, with as many names
+Picture confusion_matrix(const arma::umat& counts, const std::vector<std::string>& names);
 
 }  // namespace armagrad::zoo

@@ -15,12 +15,23 @@ struct ProgressSettings {
   std::function<double()> clock{};  ///< seconds; a steady clock unless given
 };
 
+/// Seconds since it was made, on a steady clock.
+class Clock {
+ public:
+  Clock();
+  double seconds() const;
+
+ private:
+  double start_;
+};
+
 /// Tells how far a run is. On a terminal one line is rewritten, ten times a second at most; elsewhere a plain line is
 /// written each `every`-th epoch, and after 5 seconds without one:
 ///
 ///     model 5: epoch 5000/100000, loss 0.40489, 2.10 s, at most 39.9 s left
 ///
-/// An update that writes nothing reads the clock and returns (some 30 ns), so it may stand in any training loop.
+/// An update that writes nothing reads the clock and returns (some 30 ns), so it may stand in any training loop. Runs
+/// may go side by side in threads of their own; on a terminal they then share the line.
 class Progress {
  public:
   /// @param title what runs, the start of each line
@@ -33,6 +44,9 @@ class Progress {
   /// After epoch `epoch` (counted from 0, as losses are logged) with this loss.
   void update(long epoch, double loss);
 
+  /// After `done` of the total things: "title: 4711/110000 attacks, ...".
+  void update(long done, const std::string& things);
+
   /// The last line: "title: text", in place of the rewritten one.
   void finish(const std::string& text);
 
@@ -40,14 +54,15 @@ class Progress {
   double elapsed() const;
 
  private:
-  void show(const std::string& line);
+  bool due(long done);
+  void show(std::string line, std::string brief, long done);
 
   std::string title_;
   long total_;
   ProgressSettings settings_;
   double start_;
   double shown_;
-  bool line_stands_ = false;
+  std::string brief_;  // what it says on a line it shares
 };
 
 }  // namespace armagrad::zoo

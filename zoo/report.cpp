@@ -54,6 +54,25 @@ std::string with_unit(const Row& row, const std::string& numbers) {
   return escape(numbers) + (unit.empty() ? "" : fmt::format("&nbsp;<span class=\"unit\">{}</span>", escape(unit)));
 }
 
+// Running text: a number and its % stay on one line.
+std::string prose(const std::string& text) {
+  std::string html = escape(text);
+  for (auto at = html.find(" %"); at != std::string::npos; at = html.find(" %", at)) html.replace(at, 1, "&nbsp;");
+  return html;
+}
+
+// What follows a line break stands below, small.
+std::string cell_html(const std::string& text) {
+  std::string html;
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto end = std::min(text.find('\n', at), text.size());
+    const auto line = escape(text.substr(at, end - at));
+    html += at == 0 ? line : fmt::format("<small>{}</small>", line.empty() ? "&nbsp;" : line);
+    at = end + 1;
+  }
+  return html;
+}
+
 }  // namespace
 
 Report::Report(std::string pipeline, std::string title, std::string data, std::uint64_t seed, Machine machine)
@@ -84,7 +103,7 @@ void Report::require_new_id(const std::string& id) {
 void Report::row(const Row& row) {
   require_new_id(row.id);
   rows_.push_back(row);
-  if (!row.label.empty()) open_rows_.push_back(row);
+  if (!row.label.empty() && row.on_page) open_rows_.push_back(row);
 }
 
 void Report::series(Series series) {
@@ -111,7 +130,15 @@ void Report::heading(const std::string& text) {
 
 void Report::text(const std::string& paragraph) {
   begin_block();
-  body_ += fmt::format("<p>{}</p>\n", escape(paragraph));
+  body_ += fmt::format("<p>{}</p>\n", prose(paragraph));
+}
+
+void Report::list(const std::vector<std::string>& items) {
+  begin_block();
+  if (items.empty()) return;
+  std::string html;
+  for (const auto& item : items) html += fmt::format("<li>{}</li>\n", prose(item));
+  body_ += fmt::format("<ul class=\"remarks\">\n{}</ul>\n", html);
 }
 
 void Report::formula(const std::string& lines) {
@@ -145,12 +172,12 @@ void Report::table(const Table& table) {
     i = end;
   }
   for (std::size_t i = 0; i < columns.size(); ++i)
-    names += fmt::format("<th scope=\"col\"{}>{}</th>", kind(i), escape(columns[i].name));
+    names += fmt::format("<th scope=\"col\"{}>{}</th>", kind(i), cell_html(columns[i].name));
   for (const auto& cells : table.rows) {
     rows += "<tr>";
     for (std::size_t i = 0; i < cells.size(); ++i)
-      rows += i ? fmt::format("<td{}>{}</td>", kind(i), escape(cells[i]))
-                : fmt::format("<th scope=\"row\">{}</th>", escape(cells[i]));
+      rows += i ? fmt::format("<td{}>{}</td>", kind(i), cell_html(cells[i]))
+                : fmt::format("<th scope=\"row\">{}</th>", cell_html(cells[i]));
     rows += "</tr>\n";
   }
   const bool grouped = std::any_of(columns.begin(), columns.end(), [](const Column& c) { return !c.group.empty(); });

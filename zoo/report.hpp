@@ -25,6 +25,7 @@ struct Row {
   std::string unit{};             ///< "share" (the page shows per cent), "s", ... ; empty for a plain number
   std::string note{};             ///< why it differs, or what it is
   int decimals = -1;              ///< on the page; -1: 2 for shares and seconds, else 10 significant digits
+  bool on_page = true;            ///< false: the page shows it in a table of its own; JSON and summary have it
 };
 
 /// A curve computed here and, where there is one, published.
@@ -42,7 +43,8 @@ struct Column {
   bool text = false;    ///< text is aligned left, numbers right
 };
 
-/// A table of the page. The first column names the rows and stays in sight when a phone scrolls the others.
+/// A table of the page. The first column names the rows and stays in sight when a phone scrolls the others. After a
+/// line break in a name or cell, what follows stands below in small letters.
 struct Table {
   std::string caption{};
   std::vector<Column> columns{};
@@ -67,6 +69,8 @@ class Report {
 
   void heading(const std::string& text);
   void text(const std::string& paragraph);
+  /// Remarks under one another; nothing when there are none.
+  void list(const std::vector<std::string>& items);
   /// A formula or derivation, line breaks and spaces kept.
   void formula(const std::string& lines);
   /// @throws ShapeError when a row has not as many cells as there are columns

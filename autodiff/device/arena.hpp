@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <vector>
 
 #include <armagrad/autodiff/device/device.hpp>
@@ -27,7 +28,7 @@ class Arena {
     // Vector loads want 64-byte alignment; a scalar node must not cost a cache line.
     const std::size_t align = bytes < 64 ? 16 : 64;
     while (current_ < blocks_.size()) {
-      const std::size_t start = (used_ + align - 1) / align * align;
+      const std::size_t start = (used_ + align - 1) & ~(align - 1);
       if (start + bytes <= blocks_[current_].bytes) {
         used_ = start + bytes;
         return static_cast<char*>(blocks_[current_].memory) + start;
@@ -52,6 +53,28 @@ class Arena {
     return memory;
   }
   void give_back(void* memory, std::size_t bytes) { free_[size_class(rounded(bytes))].push_back(memory); }
+
+  /// A point in the order of the `take`s.
+  struct Place {
+    std::size_t block, used;
+  };
+  Place place() const { return {current_, used_}; }
+  /// Whether the memory was taken after that point.
+  bool taken_after(Place p, const void* memory) const {
+    for (std::size_t b = p.block; b < blocks_.size(); ++b) {
+      const auto* start = static_cast<const char*>(blocks_[b].memory);
+      const auto* at = static_cast<const char*>(memory);
+      if (std::less_equal<>()(start, at) && std::less<>()(at, start + blocks_[b].bytes))
+        return b > p.block || static_cast<std::size_t>(at - start) >= p.used;
+    }
+    return false;
+  }
+  /// Gives back what was taken after that point.
+  void rewind_to(Place p) {
+    for (auto& f : free_) std::erase_if(f, [&](const void* m) { return taken_after(p, m); });
+    current_ = p.block;
+    used_ = p.used;
+  }
 
   void rewind() {
     current_ = 0;

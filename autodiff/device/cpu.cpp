@@ -1,22 +1,48 @@
-// The CPU: memory from the heap, products from BLAS, the other kernels in loops the compiler vectorises.
+// The CPU: memory from the heap, products from BLAS (products.cpp), the other kernels in loops the compiler vectorises.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <new>
+#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/armadillo.hpp>
 #include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/device/products.hpp>
+#include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/math.hpp>
 
 namespace armagrad {
 namespace {
 
+// ARMAGRAD_INSTRUCTIONS=plain|avx2|avx512 limits what is used, to test the other versions.
+InstructionSet instructions_here() {
+  auto most = InstructionSet::avx512;
+  if (const char* named = std::getenv("ARMAGRAD_INSTRUCTIONS"); named != nullptr && *named != '\0') {
+    const std::string_view name = named;
+    if (name != "plain" && name != "avx2" && name != "avx512")
+      throw OptionError(fmt::format("ARMAGRAD_INSTRUCTIONS is {}; it must be plain, avx2 or avx512", name));
+    most = name == "plain" ? InstructionSet::plain : name == "avx2" ? InstructionSet::avx2 : InstructionSet::avx512;
+  }
+#if defined(__x86_64__) && defined(__GNUC__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  return std::min(most, avx512 ? InstructionSet::avx512 : avx2 ? InstructionSet::avx2 : InstructionSet::plain);
+#else
+  return InstructionSet::plain;
+#endif
+}
+
 class Cpu final : public Backend {
  public:
+  Cpu() { detail::say_blas_advice_once(); }
   const char* name() const override { return "cpu"; }
   void* allocate(std::size_t bytes) override {
     void* memory = std::aligned_alloc(64, (std::max<std::size_t>(bytes, 1) + 63) / 64 * 64);
@@ -28,46 +54,54 @@ class Cpu final : public Backend {
   void release(void* memory) noexcept override { std::free(memory); }
   void upload(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { copy(host, device, bytes); }
-  void run(const Command<float>& c) override { c.kernel->host(c); }
-  void run(const Command<double>& c) override { c.kernel->host(c); }
+  void run(const Command<float>& c) override { c.kernel->host.code[instructions_](c); }
+  void run(const Command<double>& c) override { c.kernel->host.code[instructions_](c); }
   void require(const Kernel<float>&, const char*) override {}
   void require(const Kernel<double>&, const char*) override {}
   void synchronize() override {}
+  int host_code() const override { return instructions_; }
 
  private:
+  const int instructions_ = static_cast<int>(instructions_here());
+
   static void copy(void* to, const void* from, std::size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);
+  }
+};
+
+// alpha and beta of a command that may be an optimizer's step (CommandFlag).
+template <class eT>
+struct Factors {
+  eT alpha, beta;
+  explicit Factors(const Command<eT>& c) : alpha(c.alpha), beta(c.beta) {
+    if ((c.flags & (step_parameter | step_velocity)) == 0) [[likely]]
+      return;
+    const auto& s = *static_cast<const detail::SgdScalars*>(c.object);
+    if (s.maximize) alpha = -alpha;
+    if (c.flags & step_parameter)
+      alpha *= static_cast<eT>(-s.lr);
+    else if (beta != eT(0))
+      beta = static_cast<eT>(s.momentum);
   }
 };
 
 template <class eT>
 void gemm(const Command<eT>& c) {
   const bool ta = (c.flags & transpose_a) != 0, tb = (c.flags & transpose_b) != 0;
-  const arma::blas_int m = c.out.rows, n = c.out.cols, k = ta ? c.in[0].rows : c.in[0].cols;
-  if (m == 0 || n == 0) return;
-  eT beta = c.beta;
-  if (k == 0) {
-    for (std::uint32_t j = 0; j < c.out.cols; ++j)
-      for (std::uint32_t i = 0; i < c.out.rows; ++i) {
-        eT& y = c.out.data[i + std::size_t{j} * c.out.ld];
-        y = beta == eT(0) ? eT(0) : beta * y;
-      }
-  } else {
-    const char* trans_a = ta ? "T" : "N";
-    const char* trans_b = tb ? "T" : "N";
-    const arma::blas_int lda = c.in[0].ld, ldb = c.in[1].ld, ldc = c.out.ld;
-    arma::blas::gemm<eT>(trans_a, trans_b, &m, &n, &k, &c.alpha, c.in[0].data, &lda, c.in[1].data, &ldb, &beta,
-                         c.out.data, &ldc);
-  }
+  const Factors<eT> f(c);
+  detail::product(ta, tb, f.alpha, c.in[0], c.in[1], f.beta, c.out);
   const eT* bias = c.in[2].data;
   if (bias == nullptr) return;
   const bool relu = (c.flags & then_relu) != 0;
-  for (std::uint32_t j = 0; j < c.out.cols; ++j) {
-    eT* y = c.out.data + std::size_t{j} * c.out.ld;
-    if (relu)
-      for (std::uint32_t i = 0; i < c.out.rows; ++i) y[i] = std::max(y[i] + bias[i], eT(0));
-    else
-      for (std::uint32_t i = 0; i < c.out.rows; ++i) y[i] += bias[i];
+  for (std::size_t j = 0; j < c.out.cols; ++j) {
+    eT* y = c.out.data + j * c.out.ld;
+    if (relu) {
+      ARMAGRAD_NO_OVERLAP
+      for (std::size_t i = 0; i < c.out.rows; ++i) y[i] = math::max(y[i] + bias[i], eT(0));
+    } else {
+      ARMAGRAD_NO_OVERLAP
+      for (std::size_t i = 0; i < c.out.rows; ++i) y[i] += bias[i];
+    }
   }
 }
 
@@ -106,83 +140,155 @@ void fill(const Command<eT>& c) {
   }
 }
 
-// Eight partial sums: they vectorise without reassociation being allowed everywhere, and lose less to rounding than
-// one.
+// Many partial sums: they vectorise without reassociation being allowed everywhere, and lose less to rounding than one.
 template <class eT, class Term>
 eT partial_sums(std::size_t n, Term term) {
-  eT partial[8] = {};
+  constexpr std::size_t lanes = 128 / sizeof(eT);
+  eT partial[lanes] = {};
   std::size_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (std::size_t k = 0; k < 8; ++k) partial[k] += term(i + k);
+  for (; i + lanes <= n; i += lanes)
+    for (std::size_t k = 0; k < lanes; ++k) partial[k] += term(i + k);
   eT rest = 0;
   for (; i < n; ++i) rest += term(i);
-  return ((partial[0] + partial[4]) + (partial[1] + partial[5])) +
-         ((partial[2] + partial[6]) + (partial[3] + partial[7])) + rest;
+  if (n < lanes) return rest;
+  for (std::size_t half = lanes / 2; half > 0; half /= 2)
+    for (std::size_t k = 0; k < half; ++k) partial[k] += partial[k + half];
+  return partial[0] + rest;
 }
 template <class eT>
 eT sum_of(const eT* x, std::size_t n) {
   return partial_sums<eT>(n, [x](std::size_t i) { return x[i]; });
 }
 
-template <class eT>
-void store(eT& y, eT value, const Command<eT>& c) {
+template <class eT, class C>
+void store(eT& y, eT value, const C& c) {  // c has alpha and beta
   y = c.beta == eT(0) ? c.alpha * value : c.alpha * value + c.beta * y;
+}
+
+// Columns too short to be vectors: a block of them is one vector, since they lie one after the other.
+constexpr std::size_t narrow = 64, block = 16;
+template <class eT>
+void sum_narrow(const Command<eT>& c, const Factors<eT>& factors) {
+  const View<const eT>& a = c.in[0];
+  const std::size_t n = a.rows * block;
+  alignas(64) eT sums[narrow * block];
+  std::size_t j = block;
+  for (std::size_t i = 0; i < n; ++i) sums[i] = a.data[i];
+  for (; j + block <= a.cols; j += block) {
+    const eT* x = a.data + j * a.rows;
+    for (std::size_t i = 0; i < n; ++i) sums[i] += x[i];
+  }
+  for (; j < a.cols; ++j)
+    for (std::size_t i = 0; i < a.rows; ++i) sums[i] += a.data[j * a.rows + i];
+  for (std::size_t half = block / 2; half > 0; half /= 2)
+    for (std::size_t i = 0; i < half * a.rows; ++i) sums[i] += sums[i + half * a.rows];
+  for (std::size_t i = 0; i < a.rows; ++i) store(c.out.data[i], sums[i], factors);
 }
 
 template <class eT>
 void sum(const Command<eT>& c) {
   const View<const eT>& a = c.in[0];
+  const Factors<eT> f(c);
   if (c.out.rows == 1 && c.out.cols == 1) {
     eT total = 0;
     if (a.contiguous())
       total = sum_of(a.data, a.size());
     else
       for (std::size_t j = 0; j < a.cols; ++j) total += sum_of(a.data + j * a.ld, a.rows);
-    store(*c.out.data, total, c);
+    store(*c.out.data, total, f);
   } else if (c.out.rows == 1 && a.rows != 1) {
-    for (std::size_t j = 0; j < a.cols; ++j) store(c.out.data[j * c.out.ld], sum_of(a.data + j * a.ld, a.rows), c);
+    for (std::size_t j = 0; j < a.cols; ++j) store(c.out.data[j * c.out.ld], sum_of(a.data + j * a.ld, a.rows), f);
   } else if (c.out.cols == 1 && a.cols != 1) {
+    if (a.rows <= narrow && a.contiguous() && a.cols >= 2 * block) return sum_narrow(c, f);
     // Four columns at a time: one read and write of the sums for four of the matrix.
     eT* y = c.out.data;
-    for (std::size_t i = 0; i < a.rows; ++i) y[i] = c.beta == eT(0) ? eT(0) : c.beta * y[i];
+    for (std::size_t i = 0; i < a.rows; ++i) y[i] = f.beta == eT(0) ? eT(0) : f.beta * y[i];
     std::size_t j = 0;
     for (; j + 4 <= a.cols; j += 4) {
       const eT *x0 = a.data + j * a.ld, *x1 = x0 + a.ld, *x2 = x1 + a.ld, *x3 = x2 + a.ld;
-      for (std::size_t i = 0; i < a.rows; ++i) y[i] += c.alpha * ((x0[i] + x1[i]) + (x2[i] + x3[i]));
+      for (std::size_t i = 0; i < a.rows; ++i) y[i] += f.alpha * ((x0[i] + x1[i]) + (x2[i] + x3[i]));
     }
     for (; j < a.cols; ++j) {
       const eT* x = a.data + j * a.ld;
-      for (std::size_t i = 0; i < a.rows; ++i) y[i] += c.alpha * x[i];
+      for (std::size_t i = 0; i < a.rows; ++i) y[i] += f.alpha * x[i];
     }
   } else {
-    copy(c);
+    Command<eT> scaled = c;
+    scaled.alpha = f.alpha;
+    scaled.beta = f.beta;
+    copy(scaled);
   }
+}
+
+// Of a confident column log(1 + others) keeps what 1 + others would round away.
+template <class eT>
+eT column_loss(eT own, eT others, eT below_top) {
+  const eT confident = math::log1p(others), general = math::log(others + own) + below_top;
+  return own == eT(1) ? confident : general;
+}
+
+// Few classes, as most problems have: a block of columns side by side, so that the vectors run across columns.
+template <class eT>
+void cross_entropy_narrow(const Command<eT>& c) {
+  const View<const eT>& z = c.in[0];
+  eT* residual = c.more_out[0].data;
+  eT loss = 0;
+  alignas(64) eT e[narrow * block];
+  alignas(64) eT top[block], own[block], others[block], below_top[block], losses[block];
+  const std::size_t size = z.rows * block;
+  for (std::size_t first = 0; first < z.cols; first += block) {
+    const std::size_t count = std::min(block, z.cols - first);
+    const eT* x = z.data + first * z.ld;
+    const std::uint32_t* labels = c.indices + first;
+    if (count < block) std::fill_n(e, size, eT(0));  // the lanes left over are computed and not used
+    for (std::size_t j = 0; j < count; ++j)
+      for (std::size_t i = 0; i < z.rows; ++i) e[i * block + j] = x[i + j * z.ld];
+    for (std::size_t j = 0; j < block; ++j) top[j] = e[j], others[j] = 0, own[j] = below_top[j] = 1;
+    for (std::size_t i = block; i < size; i += block)
+      for (std::size_t j = 0; j < block; ++j) top[j] = math::max(top[j], e[i + j]);
+    for (std::size_t i = 0; i < size; i += block)
+      for (std::size_t j = 0; j < block; ++j) e[i + j] -= top[j];
+    for (std::size_t j = 0; j < count; ++j) below_top[j] = -e[labels[j] * block + j];
+    for (std::size_t i = 0; i < size; ++i) e[i] = math::exp(e[i]);
+    for (std::size_t j = 0; j < count; ++j) own[j] = std::exchange(e[labels[j] * block + j], eT(0));
+    for (std::size_t i = 0; i < size; i += block)
+      for (std::size_t j = 0; j < block; ++j) others[j] += e[i + j];
+    for (std::size_t j = 0; j < block; ++j) losses[j] = column_loss(own[j], others[j], below_top[j]);
+    for (std::size_t j = 0; j < count; ++j) loss += losses[j];
+    if (residual == nullptr) continue;
+    for (std::size_t j = 0; j < block; ++j) top[j] = c.alpha / (others[j] + own[j]);  // from here on the scale
+    for (std::size_t i = 0; i < size; i += block)
+      for (std::size_t j = 0; j < block; ++j) e[i + j] *= top[j];
+    for (std::size_t j = 0; j < count; ++j) e[labels[j] * block + j] = -others[j] * top[j];  // p - 1 rounds to 0 near 1
+    eT* r = residual + first * z.rows;
+    for (std::size_t j = 0; j < count; ++j)
+      for (std::size_t i = 0; i < z.rows; ++i) r[i + j * z.rows] = e[i * block + j];
+  }
+  *c.out.data = c.alpha * loss;
 }
 
 template <class eT>
 void cross_entropy(const Command<eT>& c) {
   const View<const eT>& z = c.in[0];
+  if (z.rows <= narrow) return cross_entropy_narrow(c);
   eT* residual = c.more_out[0].data;
   eT loss = 0;
   for (std::size_t j = 0; j < z.cols; ++j) {
     const eT* x = z.data + j * z.ld;
     const std::size_t label = c.indices[j];
     eT top = x[0];
-    for (std::size_t i = 1; i < z.rows; ++i) top = std::max(top, x[i]);
-    eT others = 0, own = 0;  // sums of exp: of the other classes, of the label's
-    if (residual == nullptr) {
-      for (std::size_t i = 0; i < z.rows; ++i) (i == label ? own : others) += std::exp(x[i] - top);
-    } else {
-      eT* r = residual + j * z.rows;
-      for (std::size_t i = 0; i < z.rows; ++i) r[i] = std::exp(x[i] - top);
-      for (std::size_t i = 0; i < z.rows; ++i) others += i == label ? eT(0) : r[i];
-      own = r[label];
-      const eT scale = c.alpha / (others + own);
-      for (std::size_t i = 0; i < z.rows; ++i) r[i] *= scale;
-      r[label] = -others * scale;  // p - 1 would round to 0 where p is near 1
-    }
-    // Of a confident column log(1 + others) keeps what 1 + others would round away.
-    loss += own == eT(1) ? std::log1p(others) : std::log(others + own) + (top - x[label]);
+    for (std::size_t i = 1; i < z.rows; ++i) top = math::max(top, x[i]);
+    const auto power = [x, top](std::size_t i) { return math::exp(x[i] - top); };
+    // Sums of exp: of the label's class and of the others, those before it and those behind.
+    const eT own = power(label);
+    const eT others = partial_sums<eT>(label, power) +
+                      partial_sums<eT>(z.rows - label - 1, [&](std::size_t i) { return power(label + 1 + i); });
+    loss += column_loss(own, others, top - x[label]);
+    if (residual == nullptr) continue;
+    eT* r = residual + j * z.rows;
+    const eT scale = c.alpha / (others + own);
+    for (std::size_t i = 0; i < z.rows; ++i) r[i] = scale * power(i);
+    r[label] = -others * scale;
   }
   *c.out.data = c.alpha * loss;
 }
@@ -226,7 +332,7 @@ void log_sum_exp(const Command<eT>& c) {
     const eT top = largest(x, l);
     eT total = 0;
     if (std::isfinite(top))
-      for (std::size_t i = 0; i < l.length; ++i) total += std::exp(x[i * l.step] - top);
+      for (std::size_t i = 0; i < l.length; ++i) total += math::exp(x[i * l.step] - top);
     c.out.data[j] = std::isfinite(top) ? top + std::log(total) : top;
   }
 }
@@ -239,7 +345,7 @@ void softmax(const Command<eT>& c) {
     eT* y = c.out.data + j * l.next;
     const eT top = largest(x, l);
     eT total = 0;
-    for (std::size_t i = 0; i < l.length; ++i) total += y[i * l.step] = std::exp(x[i * l.step] - top);
+    for (std::size_t i = 0; i < l.length; ++i) total += y[i * l.step] = math::exp(x[i * l.step] - top);
     for (std::size_t i = 0; i < l.length; ++i) y[i * l.step] /= total;
   }
 }
@@ -295,6 +401,11 @@ void sgd(const Command<eT>& c) {
   ARMAGRAD_NO_OVERLAP
   for (std::size_t i = 0; v == nullptr && i < n; ++i) w[i] -= lr * (sign * g[i] + decay * w[i]);
   if (v == nullptr) return;
+  if (c.flags & velocity_stepped) {
+    ARMAGRAD_NO_OVERLAP
+    for (std::size_t i = 0; i < n; ++i) w[i] -= lr * v[i];
+    return;
+  }
   ARMAGRAD_NO_OVERLAP
   for (std::size_t i = 0; i < n; ++i) {
     const eT d = sign * g[i] + decay * w[i];
@@ -317,7 +428,7 @@ namespace detail {
 
 #define ARMAGRAD_KERNEL(name) \
   template <class eT>         \
-  const Kernel<eT> kernels<eT>::name{#name, &armagrad::name<eT>};
+  const Kernel<eT> kernels<eT>::name = versions<eT, &armagrad::name<eT>>(#name);
 ARMAGRAD_KERNEL(gemm)
 ARMAGRAD_KERNEL(copy)
 ARMAGRAD_KERNEL(fill)
@@ -334,6 +445,11 @@ ARMAGRAD_KERNEL(dropout)
 ARMAGRAD_KERNEL(sgd)
 ARMAGRAD_KERNEL(clip)
 #undef ARMAGRAD_KERNEL
+
+const char* instruction_set_name() {
+  static constexpr const char* names[] = {"plain", "avx2", "avx512"};
+  return names[static_cast<int>(instructions_here())];
+}
 
 template struct kernels<float>;
 template struct kernels<double>;

@@ -16,9 +16,7 @@ namespace armagrad {
 template <class T>
 struct View {
   T* data = nullptr;
-  std::uint32_t rows = 0;
-  std::uint32_t cols = 0;
-  std::uint32_t ld = 0;
+  std::uint32_t rows, cols, ld;  // of no meaning where there is no data: a Command has seven views to clear
 
   std::size_t size() const { return std::size_t{rows} * cols; }
   bool contiguous() const { return ld == rows || cols <= 1; }
@@ -28,21 +26,35 @@ struct View {
 template <class eT>
 struct Command;
 
-/// One computation a device can do, known by name. `host` is the CPU's code; the CUDA plug-in finds its own by the
-/// same name when it meets the kernel first and keeps it in `plugin`.
+/// The instruction sets that CPU kernels are compiled for (device/versions.hpp), in rising order.
+enum class InstructionSet { plain, avx2, avx512 };
+
+/// One computation a device can do, known by name. `host` is the CPU's code for each instruction set; the CUDA plug-in
+/// finds its own by the same name when it meets the kernel first and keeps it in `plugin`.
 template <class eT>
 struct Kernel {
+  using Code = void (*)(const Command<eT>&);
+  struct Host {
+    Code code[3];
+    constexpr Host(Code plain, Code avx2, Code avx512) : code{plain, avx2, avx512} {}
+    constexpr Host(Code any) : Host(any, any, any) {}
+  };
+
   const char* name;
-  void (*host)(const Command<eT>&);
+  Host host;
   mutable void (*plugin)(void* context, const Command<eT>&) = nullptr;
 };
 
 enum CommandFlag : std::uint32_t {
-  transpose_a = 1,        // read in[0] transposed
-  transpose_b = 2,        // read in[1] transposed
-  then_relu = 4,          // gemm's epilogue: max(0, .) after the bias in[2]
-  take_smallest = 8,      // maximum: the minimum instead
-  repeated_indices = 16,  // scatter: an index may occur several times
+  transpose_a = 1,    // read in[0] transposed
+  transpose_b = 2,    // read in[1] transposed
+  then_relu = 4,      // gemm's epilogue: max(0, .) after the bias in[2]
+  take_smallest = 8,  // maximum: the minimum instead
+  // An optimizer's step within the product or sum that is a parameter's gradient; the numbers are `object`, SgdScalars:
+  step_parameter = 16,     // gemm, sum: out is the parameter, alpha counts times -lr
+  step_velocity = 32,      // gemm, sum: out is the velocity, beta 1 means the momentum
+  velocity_stepped = 64,   // sgd: the velocity has the gradient already
+  repeated_indices = 128,  // scatter: an index may occur several times
 };
 
 /// out = alpha * kernel(in...) + beta * out, where the kernel honours alpha and beta (gemm, copy, reductions, maps);
@@ -94,6 +106,8 @@ class Backend {
   /// counts the runs, those about to be given included. Null where giving commands one by one is as good.
   virtual std::unique_ptr<Recording> record(const Command<float>*, std::size_t, const std::uint64_t*) { return {}; }
   virtual std::unique_ptr<Recording> record(const Command<double>*, std::size_t, const std::uint64_t*) { return {}; }
+  /// Which of Kernel::host this device runs, where running a command is no more than calling that; else -1.
+  virtual int host_code() const { return -1; }
   /// Bytes that crossed between host and device since the start; 0 on the CPU, where nothing crosses.
   virtual std::uint64_t bytes_uploaded() const { return 0; }
   virtual std::uint64_t bytes_downloaded() const { return 0; }

@@ -18,6 +18,7 @@
 //   dropout        out = alpha A % mask + beta out; the mask's entries are 0 or 1/(1-p), see DropoutAttributes
 //   sgd            out -= ..., the update of optim::Sgd; A is the gradient, more_out[0].data the velocity or null,
 //                  `object` an SgdScalars; with beta = 0 the velocity starts: it is written without being read
+//                  (gemm and sum can be part of that update: CommandFlag)
 //   clip           out *= min(1, limit / sqrt(A)), with A 1x1 and the limit in `object`, a double
 //
 // The element-wise kernels come from elementwise.def by way of rows.hpp.

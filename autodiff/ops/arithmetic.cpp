@@ -62,6 +62,12 @@ struct AddOrSubtract {
     r.accumulate(0, r.grad());
     if (r.needs(1)) r.accumulate(1, s == 1 ? r.grad() : -r.grad());
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.has_tangent(0)) r.add(r.broadcast_tangent(0));
+    if (r.has_tangent(1)) r.add(s == 1 ? r.broadcast_tangent(1) : -r.broadcast_tangent(1));
+  }
   static void samples(Samples& t) {
     const auto f = [](const auto& in) {
       if constexpr (s == 1)
@@ -97,8 +103,9 @@ using Subtract = AddOrSubtract<-1>;
 
 // x summed over the dimensions along which the result has length 1.
 struct SumTo {
-  static constexpr auto name = "sum_to";
+  static constexpr auto name = "sum";  // accu, sum and undone broadcasts; the shape tells
   static constexpr bool accumulates = true;
+  static constexpr bool steps = true;
   struct Attributes {
     Shape to;
   };
@@ -116,13 +123,25 @@ struct SumTo {
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, repeat_to(r.grad(), r.operand(0).shape()));
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Shape x = r.operand(0).shape(), to = r.result().shape();
+    const std::uint32_t d = r.directions();
+    if (to.is_scalar())  // each direction a column
+      r.add(d == 1 ? sum_to(r.tangent(0), to) : sum_to(reshape(r.tangent(0), x.size(), d), {1, d}));
+    else if (to.cols == x.cols)
+      r.add(sum_to(r.tangent(0), {to.rows, to.cols * d}));
+    else
+      r.add(r.by_direction(0, [to](Var<eT> v) { return sum_to(v, to); }));
+  }
   static void samples(Samples& s) {
     const auto to = [](Shape shape) { return [shape](const auto& in) { return sum_to(in[0], shape); }; };
     s.add({s.uniform(3, 5)}, to({3, 1}), [](const std::vector<arma::mat>& in) -> arma::mat { return sum(in[0], 1); });
     s.add({s.uniform(17, 5)}, to({1, 5}), [](const std::vector<arma::mat>& in) -> arma::mat { return sum(in[0], 0); });
     s.add({s.uniform(3, 5)}, to({1, 1}), [](const std::vector<arma::mat>& in) { return arma::mat{accu(in[0])}; });
     s.add({s.uniform(0, 5)}, to({1, 5}), [](const std::vector<arma::mat>&) { return arma::mat(1, 5); });
-    s.fails({arma::mat(3, 5)}, to({2, 5}), "sum_to: x is 3x5: a dimension of the target (2x5) must be x's or 1");
+    s.fails({arma::mat(3, 5)}, to({2, 5}), "sum: x is 3x5: a dimension of the target (2x5) must be x's or 1");
   }
 };
 
@@ -130,6 +149,7 @@ struct SumTo {
 struct RepeatTo {
   static constexpr auto name = "repeat_to";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   struct Attributes {
     Shape to;
   };
@@ -164,6 +184,7 @@ struct Matmul {
   static constexpr const char* operands[] = {"A", "B", nullptr};
   static constexpr bool accumulates = true;
   static constexpr bool looks_through = true;
+  static constexpr bool steps = true;
   static Shape shape(Operands& in) {
     in.require(in[0].cols == in[1].rows, "A's columns (", in[0].cols, ") must equal B's rows (", in[1].rows,
                "); columns are samples");
@@ -187,6 +208,22 @@ struct Matmul {
     const Var<eT> a = r.operand(0), b = r.operand(1);
     if (r.needs(0)) r.accumulate(0, apply<Matmul>(r.grad(), b.t()));  // (m x n)(n x k)
     if (r.needs(1)) r.accumulate(1, apply<Matmul>(a.t(), r.grad()));  // (k x m)(m x n)
+  }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dY = dA B + A dB
+    const Var<eT> a = r.operand(0), b = r.operand(1);
+    if (r.has_tangent(1)) r.add(apply<Matmul>(a, r.tangent(1)));  // (m x k)(k x n d), all directions in one product
+    if (r.has_tangent(0)) r.add(left_tangent(r, a, b));
+  }
+  template <class eT>
+  static Var<eT> left_tangent(ForwardRule<eT>& r, Var<eT> a, Var<eT> b) {
+    const Shape s = a.shape();
+    const std::uint32_t d = r.directions();
+    if (d == 1) return apply<Matmul>(r.tangent(0), b);
+    if (s.rows == 1)  // a row's stack is its directions as columns: (n x k)(k x d)
+      return reshape(apply<Matmul>(b.t(), reshape(r.tangent(0), s.cols, d)), 1, b.n_cols() * d);
+    return r.by_direction(0, [b](Var<eT> v) { return apply<Matmul>(v, b); });
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return in[0] * in[1]; };

@@ -18,6 +18,7 @@ struct Transpose {
   static constexpr auto name = "t";
   static constexpr bool accumulates = true;
   static constexpr bool looks_through = true;
+  static constexpr bool linear = true;
   static constexpr bool lazy = true;  // products read the operand the other way round; a copy is made for others only
   static Shape shape(Operands& in) { return {in[0].cols, in[0].rows}; }
   template <class eT>

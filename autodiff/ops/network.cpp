@@ -37,6 +37,16 @@ struct AffineOperation {
     if (r.needs(0)) r.accumulate(0, matmul(dz, x.t()));                                  // (out x batch)(batch x in)
     if (r.needs(2)) r.accumulate(2, sum_to(dz, r.operand(2).shape()));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dz = dW x + W dx + db
+    const Var<eT> w = r.operand(0), x = r.operand(1), y = r.result();
+    const bool linear_part = r.has_tangent(0) || r.has_tangent(1);
+    Var<eT> dz = r.has_tangent(0) ? matmul(r.tangent(0), x) : r.has_tangent(1) ? matmul(w, r.tangent(1)) : r.tangent(2);
+    if (r.has_tangent(0) && r.has_tangent(1)) dz += matmul(w, r.tangent(1));
+    if (r.has_tangent(2) && linear_part) dz += r.tangent(2);
+    if (!linear_part) dz = repeat_to(dz, y.shape());
+    r.add(relu ? derivative<math::relu_row, 0>(dz, y, y) : dz);
+  }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) {
       if constexpr (relu)
@@ -90,6 +100,11 @@ struct Softmax {
     const Var<eT> y = r.result(), gy = r.grad() % y;
     r.accumulate(0, gy - y % sum(gy, r.template attributes<Attributes>().dim));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dy = y % (dx - sum(y % dx))
+    const Var<eT> y = r.result(), yv = y % r.tangent(0);
+    r.add(yv - y % sum(yv, r.template attributes<Attributes>().dim));
+  }
   static void samples(Samples& s) {
     for (const int dim : {0, 1}) {
       const auto f = [dim](const auto& in) { return softmax(in[0], dim); };
@@ -120,6 +135,7 @@ struct Softmax {
 struct DropoutOperation {
   static constexpr auto name = "dropout";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   static constexpr bool random = true;
   using Attributes = DropoutAttributes;
   static Shape shape(Operands& in) { return in[0]; }
@@ -182,6 +198,12 @@ struct SquaredError {
     if (r.needs(0)) r.accumulate(0, multiply(subtract(a, b), twice));
     if (r.needs(1)) r.accumulate(1, multiply(subtract(b, a), twice));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> twice = scale(subtract(r.operand(0), r.operand(1)), 2.0);
+    if (r.has_tangent(0)) r.add(dot(twice, r.tangent(0)));
+    if (r.has_tangent(1)) r.add(-dot(twice, r.tangent(1)));
+  }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return squared_error(in[0], in[1]); };
     const auto plain = [](const std::vector<arma::mat>& in) {
@@ -228,6 +250,15 @@ struct CrossEntropySum {
       const Var<eT> v = r.grad(1), p = softmax(r.operand(0));
       const Var<eT> pv = p % v;
       r.accumulate(0, pv - p % sum(pv, 0));
+    }
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> v = r.tangent(0);
+    if (r.needs(0)) r.add(dot(r.result(1), v));
+    if (r.needs(1)) {  // the derivative of softmax
+      const Var<eT> p = softmax(r.operand(0)), pv = p % v;
+      r.add(pv - p % sum(pv, 0), 1);
     }
   }
   static void samples(Samples& s) {

@@ -7,6 +7,7 @@
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/operations.hpp>
 #include <armagrad/autodiff/ops/known.hpp>
+#include <armagrad/autodiff/ops/lapack.hpp>
 #include <armagrad/autodiff/rows.hpp>
 #include <armagrad/autodiff/samples.hpp>
 
@@ -115,6 +116,10 @@ struct LogSumExp {
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, exp(r.operand(0) - r.result()) % r.grad());
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(sum(exp(r.operand(0) - r.result()) % r.tangent(0), r.template attributes<Dimension>().dim));
+  }
   static void samples(Samples& s) {
     dimension_samples(
         s, [](auto x, int dim) { return log_sum_exp(x, dim); },
@@ -154,6 +159,10 @@ struct Extremum {
   template <class eT>
   static void vjp(Rule<eT>& r) {  // the mask is piecewise constant: no gradient by it
     if (r.has_grad(0)) r.accumulate(0, r.result(1) % r.grad(0));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // the mask does not move
+    if (r.needs(0)) r.add(sum(r.result(1) % r.tangent(0), r.template attributes<Dimension>().dim));
   }
   static void samples(Samples& s) {
     dimension_samples(
@@ -198,6 +207,17 @@ struct Dot {
       r.accumulate(k, multiply(other, r.grad()));
     }
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const arma::uword n = r.operand(0).n_elem();
+    for (const std::size_t k : {0, 1}) {
+      if (!r.has_tangent(k)) continue;
+      const Var<eT> other = r.operand(1 - k);
+      r.add(r.directions() == 1 ? dot(r.tangent(k), other)
+                                : matmul(reshape(other, 1, n), reshape(r.tangent(k), n, r.directions())));  // 1 x d
+    }
+  }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return dot(in[0], in[1]); };
     const auto plain = [](const std::vector<arma::mat>& in) { return arma::mat{arma::dot(in[0], in[1])}; };
@@ -230,6 +250,11 @@ struct Norm {
     const Var<eT> y = r.result();
     r.accumulate(0, multiply(r.operand(0), divide(r.grad(), y + (y == 0.0))));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> y = r.result();
+    r.add(divide(dot(r.operand(0), r.tangent(0)), y + (y == 0.0)));
+  }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return norm(in[0], "fro"); };
     const auto plain = [](const std::vector<arma::mat>& in) { return arma::mat{arma::norm(in[0], "fro")}; };
@@ -241,13 +266,31 @@ struct Norm {
         {s.uniform(1, 5)}, [](const auto& in) { return norm(in[0], 1); },
         [](const std::vector<arma::mat>& in) { return arma::mat{arma::norm(in[0], 1)}; });
     s.add({s.uniform(2, 0)}, f, [](const std::vector<arma::mat>&) { return arma::mat(1, 1); });
-    s.fails(
-        {arma::mat(3, 2)}, [](const auto& in) { return norm(in[0]); },
-        "norm: x is 3x2: the 2-norm of a matrix (its largest singular value) has no derivative rule here; use "
-        "norm(x, \"fro\")");
+    for (const char* method : {"inf", "fro"})
+      s.add(
+          {s.uniform(3, 4)}, [method](const auto& in) { return norm(in[0], method); },
+          [method](const std::vector<arma::mat>& in) { return arma::mat{arma::norm(in[0], method)}; });
+    for (const char* method : {"inf", "-inf", "fro"})
+      s.add(
+          {s.uniform(4, 1)}, [method](const auto& in) { return norm(in[0], method); },
+          [method](const std::vector<arma::mat>& in) { return arma::mat{arma::norm(in[0].col(0), method)}; });
+    for (const int p : {1, 2})
+      for (const auto& [rows, cols] : {std::pair{3, 4}, {4, 3}, {1, 1}})
+        s.add(
+            {s.uniform(rows, cols)}, [p](const auto& in) { return norm(in[0], p); },
+            [p](const std::vector<arma::mat>& in) { return arma::mat{arma::norm(in[0], p)}; });
+    for (const int p : {1, 2})
+      s.add(
+          {arma::mat(2, 0)}, [p](const auto& in) { return norm(in[0], p); },
+          [](const std::vector<arma::mat>&) { return arma::mat(1, 1); });
     s.fails(
         {arma::mat(3, 2)}, [](const auto& in) { return norm(in[0], "max"); },
-        "norm: there is no method \"max\"; use \"fro\"");
+        "norm: there is no method \"max\"; use \"inf\", \"-inf\" (for vectors) or \"fro\"");
+    s.fails(
+        {arma::mat(3, 2)}, [](const auto& in) { return norm(in[0], "-inf"); },
+        "norm: x is 3x2: the method \"-inf\" is for vectors");
+    s.fails(
+        {arma::mat(3, 1)}, [](const auto& in) { return norm(in[0], 3); }, "norm: p is 3; use 1 or 2");
   }
 };
 
@@ -299,20 +342,26 @@ Var<eT> trace(Var<eT> x) {
 }
 template <class eT>
 Var<eT> norm(Var<eT> x, const char* method) {
-  if (std::strcmp(method, "fro") != 0)
-    throw OptionError(fmt::format("norm: there is no method \"{}\"; use \"fro\"", method));
-  return apply<detail::Norm>(x);
+  const Shape s = x.shape();
+  if (std::strcmp(method, "fro") == 0) return apply<detail::Norm>(x);
+  const bool largest = std::strcmp(method, "inf") == 0;
+  if (!largest && std::strcmp(method, "-inf") != 0)
+    throw OptionError(
+        fmt::format("norm: there is no method \"{}\"; use \"inf\", \"-inf\" (for vectors) or \"fro\"", method));
+  if (s.size() == 0) return accu(x);
+  if (s.rows == 1 || s.cols == 1) {
+    const int along = s.cols == 1 ? 0 : 1;
+    return largest ? max(abs(x), along) : min(abs(x), along);
+  }
+  if (!largest) throw ShapeError(fmt::format("norm: x is {}: the method \"-inf\" is for vectors", to_string(s)));
+  return max(sum(abs(x), 1), 0);
 }
 template <class eT>
 Var<eT> norm(Var<eT> x, int p) {
   const Shape s = x.shape();
-  if (p != 1 && p != 2) throw OptionError(fmt::format("norm: p is {}; 1 and 2 have a derivative rule", p));
-  if (s.rows != 1 && s.cols != 1)
-    throw ShapeError(
-        fmt::format("norm: x is {}: the {}-norm of a matrix ({}) has no derivative rule here; use norm(x, "
-                    "\"fro\")",
-                    to_string(s), p, p == 2 ? "its largest singular value" : "its largest column sum"));
-  return p == 1 ? accu(abs(x)) : apply<detail::Norm>(x);
+  if (p != 1 && p != 2) throw OptionError(fmt::format("norm: p is {}; use 1 or 2", p));
+  if (s.rows == 1 || s.cols == 1 || s.size() == 0) return p == 1 ? accu(abs(x)) : apply<detail::Norm>(x);
+  return p == 1 ? max(sum(abs(x), 0), 1) : detail::spectral_norm(x);
 }
 
 #define ARMAGRAD_INSTANTIATE(eT)               \

@@ -47,6 +47,7 @@ View<T> diagonal(View<T> x) {
 struct Submat {
   static constexpr auto name = "submat";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   struct Attributes {
     std::uint32_t row, col;
     Shape shape;
@@ -95,6 +96,7 @@ struct Submat {
 struct Cols {
   static constexpr auto name = "cols";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   using Attributes = Submat::Attributes;
   static Shape shape(Operands& in) {
     const auto& a = in.attributes<Attributes>();
@@ -131,6 +133,7 @@ struct Cols {
 struct Embed {
   static constexpr auto name = "embed";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   using Attributes = Submat::Attributes;
   static Shape shape(Operands& in) {
     const auto& a = in.attributes<Attributes>();
@@ -189,6 +192,12 @@ struct Reshape {
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, apply<Reshape>({r.operand(0).shape()}, r.grad()));
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Shape s = r.result().shape();
+    r.add(apply<Reshape>({{s.rows, s.cols * r.directions()}}, r.tangent(0)));
+  }
   static void samples(Samples& s) {
     s.add(
         {s.uniform(3, 4)}, [](const auto& in) { return reshape(in[0], 2, 6); },
@@ -227,6 +236,7 @@ struct BlockSum;
 struct Repmat {
   static constexpr auto name = "repmat";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   struct Attributes {
     std::uint32_t down, across;
   };
@@ -258,6 +268,7 @@ struct Repmat {
 struct BlockSum {
   static constexpr auto name = "block_sum";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   using Attributes = Repmat::Attributes;
   static Shape shape(Operands& in) {
     const auto& a = in.attributes<Attributes>();
@@ -306,6 +317,7 @@ struct Join {
   static constexpr auto name = rows ? "join_rows" : "join_cols";
   static constexpr const char* operands[] = {"A", "B", nullptr};
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   static Shape shape(Operands& in) {
     const Shape a = in[0], b = in[1];
     if constexpr (rows) {
@@ -353,6 +365,7 @@ struct Diagmat;
 struct Diagvec {
   static constexpr auto name = "diagvec";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   static Shape shape(Operands& in) { return {std::min(in[0].rows, in[0].cols), 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
@@ -374,6 +387,7 @@ struct Diagmat {
   static constexpr auto name = "diagmat";
   static constexpr const char* operands[] = {"v", nullptr};
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   struct Attributes {
     Shape to;  // not square only as the derivative of diagvec
   };
@@ -410,6 +424,7 @@ struct Scatter;
 struct Elem {
   static constexpr auto name = "elem";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   struct Attributes {
     const std::uint32_t* indices;  // device memory, column-major
     std::uint32_t count, largest;
@@ -474,6 +489,7 @@ Elem::Attributes index_list(Graph<eT>& graph, std::vector<std::uint32_t> indices
 struct Scatter {
   static constexpr auto name = "scatter";
   static constexpr bool accumulates = true;
+  static constexpr bool linear = true;
   using Attributes = Elem::Attributes;
   static Shape shape(Operands& in) {
     const auto& a = in.attributes<Attributes>();

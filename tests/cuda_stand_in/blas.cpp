@@ -11,6 +11,7 @@
 struct cublasContext {
   cudaStream_t stream = nullptr;
   bool has_workspace = false;
+  bool scalars_on_device = false;
   cublasMath_t math = CUBLAS_DEFAULT_MATH;
 };
 
@@ -77,7 +78,9 @@ template <class eT>
 struct Product {
   bool ta, tb, tf32;
   int k;
-  eT alpha, beta;
+  eT alpha, beta;  // unless they are in device memory
+  const eT* alpha_at;
+  const eT* beta_at;
   Matrix<eT> a, b;
   Matrix<eT> out;
   const eT* bias = nullptr;
@@ -90,12 +93,15 @@ struct Product {
         fault(cudaErrorInvalidValue, std::string("gemm: C overlaps ") + x.name);
         return false;
       }
+    for (const eT* scalar : {alpha_at, beta_at})
+      if (scalar != nullptr && !is_device_memory(scalar, sizeof(eT), "gemm: alpha or beta")) return false;
     return bias == nullptr || is_device_memory(bias, static_cast<std::size_t>(out.rows) * sizeof(eT), "gemm: the bias");
   }
   void compute() const {
     if (!fits()) return;
     eT* const c = const_cast<eT*>(out.data);
-    multiply(tf32, ta ? "T" : "N", tb ? "T" : "N", out.rows, out.cols, k, alpha, a, b, beta, c, out.ld);
+    multiply(tf32, ta ? "T" : "N", tb ? "T" : "N", out.rows, out.cols, k, alpha_at != nullptr ? *alpha_at : alpha, a, b,
+             beta_at != nullptr ? *beta_at : beta, c, out.ld);
     for (int j = 0; bias != nullptr && j < out.cols; ++j)
       for (int i = 0; i < out.rows; ++i) {
         eT& y = c[i + std::ptrdiff_t{j} * out.ld];
@@ -108,13 +114,15 @@ struct Product {
 template <class eT>
 cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
                     const eT* alpha, const eT* a, int lda, const eT* b, int ldb, const eT* beta, eT* c, int ldc) {
-  const bool at = ta != CUBLAS_OP_N, bt = tb != CUBLAS_OP_N;
+  const bool at = ta != CUBLAS_OP_N, bt = tb != CUBLAS_OP_N, on_device = handle->scalars_on_device;
   const Product<eT> product{at,
                             bt,
                             handle->math == CUBLAS_TF32_TENSOR_OP_MATH,
                             k,
-                            *alpha,
-                            *beta,
+                            on_device ? eT(0) : *alpha,
+                            on_device ? eT(0) : *beta,
+                            on_device ? alpha : nullptr,
+                            on_device ? beta : nullptr,
                             {"A", a, at ? k : m, at ? m : k, lda},
                             {"B", b, bt ? n : k, bt ? k : n, ldb},
                             {"C", c, m, n, ldc}};
@@ -167,6 +175,10 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
 cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void* workspace, std::size_t bytes) {
   if (!is_device_memory(workspace, bytes, "cuBLAS's workspace")) return CUBLAS_STATUS_INVALID_VALUE;
   handle->has_workspace = true;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t handle, cublasPointerMode_t mode) {
+  handle->scalars_on_device = mode == CUBLAS_POINTER_MODE_DEVICE;
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t math) {
@@ -311,6 +323,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                                k,
                                *static_cast<const float*>(alpha),
                                *static_cast<const float*>(beta),
+                               nullptr,
+                               nullptr,
                                left,
                                right,
                                out,

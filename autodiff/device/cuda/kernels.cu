@@ -23,9 +23,10 @@ __global__ void fill_kernel(View<eT> out, eT alpha, eT beta) {
 }
 
 template <class eT>
-__global__ void copy_kernel(View<eT> out, View<const eT> a, bool transposed, eT alpha, eT beta) {
+__global__ void copy_kernel(View<eT> out, View<const eT> a, bool transposed, Live<Factors<eT>> factors) {
+  const Factors<eT> f = factors();
   for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
-    store(out.data[i + j * out.ld], transposed ? repeated(a, j, i) : repeated(a, i, j), alpha, beta);
+    store(out.data[i + j * out.ld], transposed ? repeated(a, j, i) : repeated(a, i, j), f.alpha, f.beta);
   });
 }
 
@@ -89,6 +90,10 @@ __global__ void sgd_kernel(View<eT> out, View<const eT> gradient, View<eT> veloc
   const eT momentum = eT(s.momentum), fresh = eT(1 - s.dampening);
   for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
     eT& w = out.data[i + j * out.ld];
+    if (gradient.data == nullptr) {  // the velocity has it already
+      w -= lr * velocity.data[i + j * velocity.ld];
+      return;
+    }
     const eT d = sign * gradient.data[i + j * gradient.ld] + decay * w;
     if (velocity.data == nullptr) {
       w -= lr * d;
@@ -140,7 +145,8 @@ void dropout(Context& context, const Command<eT>& c) {
 
 template <class eT>
 void sgd(Context& context, const Command<eT>& c) {
-  launch_map(context, &sgd_kernel<eT>, c.out, c.in[0], c.more_out[0],
+  const bool stepped = (c.flags & velocity_stepped) != 0;
+  launch_map(context, &sgd_kernel<eT>, c.out, stepped ? View<const eT>{} : c.in[0], c.more_out[0],
              context.live(static_cast<const detail::SgdScalars*>(c.object)), c.beta == eT(0));
 }
 
@@ -183,7 +189,7 @@ void copy(Context& context, const Command<eT>& c) {
     launch(&transpose_kernel<eT>, dim3(tiles(a.rows), std::min(tiles(a.cols), 65535u)), dim3(tile, tile_rows),
            tile * (tile + 1) * sizeof(eT), context.stream, c.out, a, c.alpha, c.beta);
   } else {
-    launch_map(context, &copy_kernel<eT>, c.out, a, transposed, c.alpha, c.beta);
+    launch_map(context, &copy_kernel<eT>, c.out, a, transposed, context.factors(c));
   }
 }
 template void copy(Context&, const Command<float>&);
@@ -213,13 +219,12 @@ std::uint64_t* LiveNumbers::memory_of(std::size_t entry) const {
   return static_cast<std::uint64_t*>(memory_.get()) + entry * std::size(Words{}.word);
 }
 
-std::uint64_t* LiveNumbers::place(const void* host, std::size_t bytes) {
+std::uint64_t* LiveNumbers::place(const void* host, std::function<void(Words&)> read) {
   std::size_t k = 0;
-  while (k < entries_.size() && entries_[k].host != host) ++k;
+  while (k < entries_.size() && (host == nullptr || entries_[k].host != host)) ++k;
   if (k == entries_.size()) {
-    if (k == room_ || bytes > sizeof(Words))
-      throw DeviceError("cuda: a captured command reads more numbers than it may");
-    entries_.push_back({host, bytes, false, {}});
+    if (k == room_) throw DeviceError("cuda: a captured command reads more numbers than it may");
+    entries_.push_back({host, std::move(read), false, {}});
   }
   return memory_of(k);
 }
@@ -228,7 +233,7 @@ void LiveNumbers::refresh(cudaStream_t stream, std::uint64_t times) {
   for (std::size_t k = 0; k < entries_.size(); ++k) {
     Entry& e = entries_[k];
     Words now{};
-    std::memcpy(&now, e.host, e.bytes);
+    e.read(now);
     if (e.host == runs_) now.word[0] -= times - 1;  // the number of the first run
     if (!e.is_there || std::memcmp(&now, &e.there, sizeof now) != 0)
       launch(&set_numbers_kernel, 1, std::size(now.word), 0, stream, memory_of(k), now);

@@ -1,6 +1,8 @@
 // The table of kernels, and what they need beside a command.
 #pragma once
 
+#include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +15,7 @@
 #include <cuda_runtime.h>
 
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/device/kernels.hpp>
 #include <armagrad/autodiff/error.hpp>
 
 #include "launch.cuh"
@@ -42,7 +45,17 @@ class LiveNumbers {
   /// Where in device memory the number at `host` is; it must stay at `host` as long as the graph is used.
   template <class T>
   const T* copy_of(const T* host) {
-    return reinterpret_cast<const T*>(place(host, sizeof(T)));
+    static_assert(sizeof(T) <= sizeof(Words));
+    return reinterpret_cast<const T*>(place(host, [host](Words& to) { std::memcpy(&to, host, sizeof(T)); }));
+  }
+  /// The same for numbers that `read` makes of some in host memory.
+  template <class T, class Read>
+  const T* made_by(Read read) {
+    static_assert(sizeof(T) <= sizeof(Words));
+    return reinterpret_cast<const T*>(place(nullptr, [read](Words& to) {
+      const T now = read();
+      std::memcpy(&to, &now, sizeof now);
+    }));
   }
   /// Gives what brings the copies up to date, before `times` runs are given.
   void refresh(cudaStream_t stream, std::uint64_t times);
@@ -51,12 +64,12 @@ class LiveNumbers {
 
  private:
   struct Entry {
-    const void* host;
-    std::size_t bytes;
+    const void* host;  // or null: not to be shared
+    std::function<void(Words&)> read;
     bool is_there;
     Words there;  // what is in device memory when all that was given has been done
   };
-  std::uint64_t* place(const void* host, std::size_t bytes);
+  std::uint64_t* place(const void* host, std::function<void(Words&)> read);
   std::uint64_t* memory_of(std::size_t entry) const;
 
   std::shared_ptr<void> memory_;
@@ -109,6 +122,22 @@ struct Context {
   Live<T> live(const T* host) const {
     if (live_numbers == nullptr) return {nullptr, *host};
     return {live_numbers->copy_of(host), *host};
+  }
+
+  /// A command's alpha and beta; of an optimizer's step they come from its numbers, as they are at every launch.
+  template <class eT>
+  Live<Factors<eT>> factors(const Command<eT>& c) const {
+    if ((c.flags & (step_parameter | step_velocity)) == 0) return {nullptr, {c.alpha, c.beta}};
+    const auto read = [s = static_cast<const detail::SgdScalars*>(c.object), flags = c.flags, alpha = c.alpha,
+                       beta = c.beta] {
+      Factors<eT> f{s->maximize ? -alpha : alpha, beta};
+      if ((flags & step_parameter) != 0)
+        f.alpha *= static_cast<eT>(-s->lr);
+      else if (beta != eT(0))
+        f.beta = static_cast<eT>(s->momentum);
+      return f;
+    };
+    return {live_numbers == nullptr ? nullptr : live_numbers->made_by<Factors<eT>>(read), read()};
   }
 
   Context() = default;

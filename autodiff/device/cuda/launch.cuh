@@ -22,6 +22,12 @@ struct Live {
   __host__ __device__ T operator()() const { return where != nullptr ? *where : value; }
 };
 
+/// Of a command: out = alpha f + beta out.
+template <class eT>
+struct Factors {
+  eT alpha, beta;
+};
+
 }  // namespace armagrad::cuda
 
 #ifdef __CUDACC__

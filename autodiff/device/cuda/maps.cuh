@@ -13,6 +13,11 @@ __device__ void store(eT& y, eT value, eT alpha, eT beta) {
   y = beta == eT(0) ? alpha * value : alpha * value + beta * y;
 }
 
+template <class eT>
+__device__ void store(eT& y, eT value, Factors<eT> f) {
+  store(y, value, f.alpha, f.beta);
+}
+
 /// Element (row, col) of a matrix whose dimensions of length 1 are repeated.
 template <class eT>
 __device__ eT repeated(const View<const eT>& a, std::size_t row, std::size_t col) {
@@ -46,6 +51,7 @@ Argument as_column(const Argument& a) {
 }
 template <class T>
 View<T> as_column(const View<T>& a) {
+  if (a.data == nullptr) return a;
   const auto n = static_cast<std::uint32_t>(a.size());
   return {a.data, n, 1, n};
 }

@@ -133,17 +133,22 @@ void gemm(Context& context, const Command<eT>& c) {
   const std::uint32_t k = (c.flags & transpose_a) != 0 ? c.in[0].rows : c.in[0].cols;
   if (k == 0) {
     Command<eT> scaled = c;
-    scaled.kernel = nullptr;
     scaled.alpha = eT(0);
+    scaled.beta = context.factors(c).value.beta;
     fill(context, scaled);
   } else {
     if constexpr (std::is_same_v<eT, float>)
       if (has_bias && context.fused_products->run(context.stream, c, context.tf32)) return;
-    check(blas_gemm(context.blas, operation(c.flags, transpose_a), operation(c.flags, transpose_b),
-                    static_cast<int>(c.out.rows), static_cast<int>(c.out.cols), static_cast<int>(k), &c.alpha,
-                    c.in[0].data, leading_dimension(c.in[0]), c.in[1].data, leading_dimension(c.in[1]), &c.beta,
-                    c.out.data, leading_dimension(c.out)),
-          "gemm");
+    const Live<Factors<eT>> f = context.factors(c);
+    const bool on_device = f.where != nullptr;
+    const Factors<eT>* const factors = on_device ? f.where : &f.value;
+    if (on_device) check(cublasSetPointerMode(context.blas, CUBLAS_POINTER_MODE_DEVICE), "gemm");
+    const cublasStatus_t status = blas_gemm(
+        context.blas, operation(c.flags, transpose_a), operation(c.flags, transpose_b), static_cast<int>(c.out.rows),
+        static_cast<int>(c.out.cols), static_cast<int>(k), &factors->alpha, c.in[0].data, leading_dimension(c.in[0]),
+        c.in[1].data, leading_dimension(c.in[1]), &factors->beta, c.out.data, leading_dimension(c.out));
+    if (on_device) check(cublasSetPointerMode(context.blas, CUBLAS_POINTER_MODE_HOST), "gemm");
+    check(status, "gemm");
   }
   if (has_bias) launch_map(context, &bias_kernel<eT>, c.out, c.in[2], (c.flags & then_relu) != 0);
 }

@@ -86,19 +86,19 @@ struct SquaredDifference {
 
 /// Block k sums its share of the terms of a and b, both in one piece, into out(0, k).
 template <class Term, class eT>
-__global__ void total_kernel(View<eT> out, View<const eT> a, View<const eT> b, eT alpha, eT beta) {
+__global__ void total_kernel(View<eT> out, View<const eT> a, View<const eT> b, Live<Factors<eT>> factors) {
   const std::size_t n = std::size_t{a.rows} * a.cols, step = std::size_t{gridDim.x} * blockDim.x;
   eT total = 0;
   for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step)
     total += Term::of(a.data[i], b.data[i]);
   total = reduce_line(total, Plus());
-  if (threadIdx.x == 0) store(out.data[std::size_t{blockIdx.x} * out.ld], total, alpha, beta);
+  if (threadIdx.x == 0) store(out.data[std::size_t{blockIdx.x} * out.ld], total, factors());
 }
 
 /// A block takes 32 rows, so that neighbours read neighbours; its warps and the grid's y share the columns. Slice y of
 /// the grid writes column y of `out`.
 template <class eT>
-__global__ void sum_rows_kernel(View<eT> out, View<const eT> a, eT alpha, eT beta) {
+__global__ void sum_rows_kernel(View<eT> out, View<const eT> a, Live<Factors<eT>> factors) {
   eT* scratch = shared<eT>();
   const std::size_t row = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::size_t step = std::size_t{gridDim.y} * blockDim.y;
@@ -110,7 +110,7 @@ __global__ void sum_rows_kernel(View<eT> out, View<const eT> a, eT alpha, eT bet
   __syncthreads();
   if (threadIdx.y != 0 || row >= a.rows) return;
   for (unsigned warp = 1; warp < blockDim.y; ++warp) total += scratch[warp * blockDim.x + threadIdx.x];
-  store(out.data[row + std::size_t{blockIdx.y} * out.ld], total, alpha, beta);
+  store(out.data[row + std::size_t{blockIdx.y} * out.ld], total, factors());
 }
 
 /// One column or row of a matrix, and the line's number; threads with the same y share a line.
@@ -146,10 +146,10 @@ __device__ eT top_of_line(const Line<const eT>& x) {
 }
 
 template <class eT>
-__global__ void sum_columns_kernel(View<eT> out, View<const eT> a, eT alpha, eT beta) {
+__global__ void sum_columns_kernel(View<eT> out, View<const eT> a, Live<Factors<eT>> factors) {
   if (is_beyond(a, false)) return;
   const eT total = sum_of_line(line_of(a, false), [](eT x, std::size_t) { return x; });
-  if (threadIdx.x == 0) store(out.data[line_number() * out.ld], total, alpha, beta);
+  if (threadIdx.x == 0) store(out.data[line_number() * out.ld], total, factors());
 }
 
 /// A column's loss, and its part of the residual unless `residual.data` is null.
@@ -223,65 +223,70 @@ void launch_lines(Context& context, View<const eT> a, bool of_rows, std::size_t 
 }
 
 constexpr std::uint32_t most_partials = 512;
+template <class eT>
+constexpr Live<Factors<eT>> as_it_is{nullptr, {1, 0}};
 
 /// out (1x1) = alpha sum of terms + beta out, by way of up to `most_partials` numbers at `partials`.
 template <class Term, class eT>
-void total(Context& context, View<eT> out, View<const eT> a, View<const eT> b, eT alpha, eT beta, eT* partials) {
+void total(Context& context, View<eT> out, View<const eT> a, View<const eT> b, Live<Factors<eT>> factors,
+           eT* partials) {
   constexpr std::size_t per_block = 4096, bytes = threads_per_block / 32 * sizeof(eT);
   const std::size_t shares = a.size() / per_block;
   if (shares <= 4) {
-    launch(&total_kernel<Term, eT>, 1, threads_per_block, bytes, context.stream, out, a, b, alpha, beta);
+    launch(&total_kernel<Term, eT>, 1, threads_per_block, bytes, context.stream, out, a, b, factors);
     return;
   }
   const auto blocks = static_cast<std::uint32_t>(std::min<std::size_t>(shares, most_partials));
   const View<eT> partial{partials, 1, blocks, 1};
-  launch(&total_kernel<Term, eT>, blocks, threads_per_block, bytes, context.stream, partial, a, b, eT(1), eT(0));
+  launch(&total_kernel<Term, eT>, blocks, threads_per_block, bytes, context.stream, partial, a, b, as_it_is<eT>);
   launch(&total_kernel<Element, eT>, 1, threads_per_block, bytes, context.stream, out, View<const eT>(partial),
-         View<const eT>(partial), alpha, beta);
+         View<const eT>(partial), factors);
 }
 template <class Term, class eT>
 void total(Context& context, const Command<eT>& c) {
-  total<Term>(context, c.out, c.in[0], c.in[1], c.alpha, c.beta, context.workspace<eT>(most_partials));
+  total<Term>(context, c.out, c.in[0], c.in[1], context.factors(c), context.workspace<eT>(most_partials));
 }
 
 template <class eT>
-void sum_columns(Context& context, View<eT> out, View<const eT> a, eT alpha, eT beta) {
-  launch_lines(context, a, false, sizeof(eT), &sum_columns_kernel<eT>, out, a, alpha, beta);
+void sum_columns(Context& context, View<eT> out, View<const eT> a, Live<Factors<eT>> factors) {
+  launch_lines(context, a, false, sizeof(eT), &sum_columns_kernel<eT>, out, a, factors);
 }
 
 template <class eT>
-void sum_rows(Context& context, View<eT> out, View<const eT> a, eT alpha, eT beta) {
+void sum_rows(Context& context, View<eT> out, View<const eT> a, Live<Factors<eT>> factors) {
   if (a.rows == 0) return;
   const dim3 block(32, 8);
   const std::uint32_t row_blocks = (a.rows - 1) / block.x + 1;
-  const auto sum_into = [&](View<eT> to, View<const eT> from, std::uint32_t slices, eT scale, eT keep) {
+  const auto sum_into = [&](View<eT> to, View<const eT> from, std::uint32_t slices, Live<Factors<eT>> f) {
     launch(&sum_rows_kernel<eT>, dim3(row_blocks, slices), block, block.x * block.y * sizeof(eT), context.stream, to,
-           from, scale, keep);
+           from, f);
   };
   // Enough blocks to fill the device, each with enough columns to be worth a second pass.
   const std::uint32_t slices = std::min(std::max(512 / row_blocks, 1u), std::max(a.cols / 64, 1u));
-  if (slices == 1) return sum_into(out, a, 1, alpha, beta);
+  if (slices == 1) return sum_into(out, a, 1, factors);
   const View<eT> partial{context.workspace<eT>(std::size_t{a.rows} * slices), a.rows, slices, a.rows};
-  sum_into(partial, a, slices, eT(1), eT(0));
-  sum_into(out, partial, 1, alpha, beta);
+  sum_into(partial, a, slices, as_it_is<eT>);
+  sum_into(out, partial, 1, factors);
 }
 
 template <class eT>
 void sum(Context& context, const Command<eT>& c) {
   const View<const eT>& a = c.in[0];
-  if (c.out.rows == 1 && c.out.cols == 1) {
-    if (a.contiguous())
-      return total<Element>(context, c.out, a, a, c.alpha, c.beta, context.workspace<eT>(most_partials));
+  const bool to_row = c.out.rows == 1 && a.rows != 1, to_column = c.out.cols == 1 && a.cols != 1;
+  const bool to_number = c.out.rows == 1 && c.out.cols == 1;
+  if (!to_number && !to_row && !to_column) return copy(context, c);
+  const Live<Factors<eT>> factors = context.factors(c);
+  if (to_number && a.contiguous()) {
+    total<Element>(context, c.out, a, a, factors, context.workspace<eT>(most_partials));
+  } else if (to_number) {
     eT* const columns = context.workspace<eT>(a.cols + std::size_t{most_partials});
     const View<eT> row{columns, 1, a.cols, 1};
-    sum_columns(context, row, a, eT(1), eT(0));
-    total<Element, eT>(context, c.out, row, row, c.alpha, c.beta, columns + a.cols);
-  } else if (c.out.rows == 1 && a.rows != 1) {
-    sum_columns(context, c.out, a, c.alpha, c.beta);
-  } else if (c.out.cols == 1 && a.cols != 1) {
-    sum_rows(context, c.out, a, c.alpha, c.beta);
+    sum_columns(context, row, a, as_it_is<eT>);
+    total<Element, eT>(context, c.out, row, row, factors, columns + a.cols);
+  } else if (to_row) {
+    sum_columns(context, c.out, a, factors);
   } else {
-    copy(context, c);
+    sum_rows(context, c.out, a, factors);
   }
 }
 
@@ -291,7 +296,7 @@ void cross_entropy(Context& context, const Command<eT>& c) {
   eT* const losses = context.workspace<eT>(z.cols + std::size_t{most_partials});
   launch_lines(context, z, false, sizeof(eT), &cross_entropy_kernel<eT>, losses, c.more_out[0], z, c.indices, c.alpha);
   const View<const eT> column{losses, z.cols, 1, z.cols};
-  total<Element, eT>(context, c.out, column, column, c.alpha, eT(0), losses + z.cols);
+  total<Element, eT>(context, c.out, column, column, {nullptr, {c.alpha, eT(0)}}, losses + z.cols);
 }
 
 template <class eT>

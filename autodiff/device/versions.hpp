@@ -1,0 +1,36 @@
+// One loop, several instruction sets: a CPU kernel's code is compiled for each of them and the CPU device calls the
+// version that its processor has, so that one binary runs on any x86-64 and still uses wide registers. Only the
+// functions marked here may hold wider instructions: what the linker shares with other files never does.
+#pragma once
+
+#include <armagrad/autodiff/device/device.hpp>
+
+namespace armagrad::detail {
+
+#if defined(__x86_64__) && defined(__GNUC__)
+// `flatten` takes the whole loop into the marked function; a call left over would run the plain version.
+#define ARMAGRAD_VERSION(instructions) __attribute__((target(instructions), flatten))
+template <class eT, void (*code)(const Command<eT>&)>
+struct Versions {
+  __attribute__((flatten)) static void plain(const Command<eT>& c) { code(c); }
+  ARMAGRAD_VERSION("avx2,fma") static void avx2(const Command<eT>& c) { code(c); }
+#ifdef __clang__
+  ARMAGRAD_VERSION("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
+#else
+  ARMAGRAD_VERSION("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")
+#endif
+  static void avx512(const Command<eT>& c) { code(c); }
+};
+#undef ARMAGRAD_VERSION
+template <class eT, void (*code)(const Command<eT>&)>
+constexpr Kernel<eT> versions(const char* name) {
+  return {name, {&Versions<eT, code>::plain, &Versions<eT, code>::avx2, &Versions<eT, code>::avx512}};
+}
+#else
+template <class eT, void (*code)(const Command<eT>&)>
+constexpr Kernel<eT> versions(const char* name) {
+  return {name, code};
+}
+#endif
+
+}  // namespace armagrad::detail

@@ -1,0 +1,182 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include <armagrad/autodiff/ops/lapack.hpp>
+
+namespace armagrad::detail {
+
+namespace {
+
+struct ScratchMemory {
+  struct Block {
+    std::unique_ptr<std::byte[]> memory;
+    std::size_t bytes;
+  };
+  std::vector<Block> blocks;
+  std::size_t block = 0, used = 0;
+};
+thread_local ScratchMemory scratch;
+
+constexpr std::size_t alignment = 64;
+
+}  // namespace
+
+Scratch::Scratch() : block_(scratch.block), used_(scratch.used) {}
+Scratch::~Scratch() {
+  scratch.block = block_;
+  scratch.used = used_;
+}
+void* Scratch::bytes(std::size_t count) {
+  ScratchMemory& s = scratch;
+  const std::size_t wanted = (count + alignment - 1) / alignment * alignment;
+  for (; s.block < s.blocks.size(); ++s.block, s.used = 0) {
+    if (s.used + wanted > s.blocks[s.block].bytes) continue;
+    std::byte* const at = s.blocks[s.block].memory.get() + s.used;
+    s.used += wanted;
+    return at;
+  }
+  const std::size_t size = std::max(wanted, s.blocks.empty() ? std::size_t{1} << 16 : 2 * s.blocks.back().bytes);
+  s.blocks.push_back({std::make_unique_for_overwrite<std::byte[]>(size + alignment), size});
+  s.used = wanted;
+  return s.blocks.back().memory.get();
+}
+
+std::string size_text(std::uint64_t rows, std::uint64_t cols) { return fmt::format("{}x{}", rows, cols); }
+
+void fail_singular(const char* operation, std::uint64_t n, double rcond) {
+  throw ValueError(
+      fmt::format("{}: A is {}x{} and singular to working precision (reciprocal condition number {:.2g}); use "
+                  "pinv, or add a small multiple of the identity",
+                  operation, n, n, rcond));
+}
+
+void fail_to_converge(const char* operation, const std::string& size) {
+  throw ValueError(fmt::format("{}: LAPACK's iterations on A ({}) did not converge", operation, size));
+}
+
+template <class eT>
+eT norm1_of_finite(const char* operation, View<const eT> a) {
+  eT largest = 0;
+  for (std::size_t j = 0; j < a.cols; ++j) {
+    const eT* x = a.data + j * a.ld;
+    eT partial[8] = {};
+    std::size_t i = 0;
+    for (; i + 8 <= a.rows; i += 8)
+      for (std::size_t k = 0; k < 8; ++k) partial[k] += std::abs(x[i + k]);
+    for (; i < a.rows; ++i) partial[0] += std::abs(x[i]);
+    eT sum = 0;
+    for (const eT p : partial) sum += p;
+    if (!(sum <= std::numeric_limits<eT>::max()) && !std::all_of(x, x + a.rows, [](eT v) { return std::isfinite(v); }))
+      throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", operation, size_text(a)));
+    largest = std::max(largest, sum);
+  }
+  return largest;
+}
+
+namespace {
+
+// Calls f(x, y, i, j) with A(i, j) and A(j, i) for i >= j, block by block: a column of A and a row of it at once.
+template <class eT, class F>
+void for_pairs(View<const eT> a, F f) {
+  constexpr std::size_t block = 16;
+  const std::size_t n = a.rows;
+  for (std::size_t c = 0; c < n; c += block)
+    for (std::size_t r = c; r < n; r += block)
+      for (std::size_t j = c; j < std::min(c + block, n); ++j)
+        for (std::size_t i = std::max(r, j); i < std::min(r + block, n); ++i)
+          f(a.data[i + j * a.ld], a.data[j + i * a.ld], i, j);
+}
+
+}  // namespace
+
+template <class eT>
+void load_symmetric_part(View<const eT> a, eT* to) {
+  const std::size_t n = a.rows;
+  for_pairs(a, [=](eT x, eT y, std::size_t i, std::size_t j) { to[i + j * n] = to[j + i * n] = (x + y) / 2; });
+}
+
+template <class eT>
+void load_symmetric(const char* operation, View<const eT> a, eT* to) {
+  const std::size_t n = a.rows;
+  eT largest = 0, apart = 0;
+  bool finite = true;
+  for_pairs(a, [&, to, n](eT x, eT y, std::size_t i, std::size_t j) {
+    const eT mean = (x + y) / 2, difference = std::abs(x - y);
+    to[i + j * n] = to[j + i * n] = mean;
+    finite &= mean - mean == eT(0);
+    largest = std::max(largest, std::abs(mean));
+    apart = std::max(apart, difference);
+  });
+  if (!finite) throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", operation, size_text(a)));
+  // What a product like X A X' computed in this precision may be off by, and far less than a mistake.
+  if (!(apart > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest)) return;
+  for_pairs(a, [&](eT x, eT y, std::size_t i, std::size_t j) {
+    if (std::abs(x - y) == apart)
+      throw ValueError(
+          fmt::format("{}: A is {} and not symmetric: A({}, {}) is {:.6g}, A({}, {}) is {:.6g}; if one "
+                      "triangle is meant, symmatu(A) or symmatl(A) repeats it, and (A + A.t()) / 2 is the "
+                      "symmetric part",
+                      operation, size_text(a), j, i, y, i, j, x));
+  });
+}
+
+template <class eT>
+void copy_contiguous(View<const eT> a, eT* to) {
+  if (a.contiguous())
+    std::copy_n(a.data, a.size(), to);
+  else
+    for (std::size_t j = 0; j < a.cols; ++j) std::copy_n(a.data + j * a.ld, a.rows, to + j * a.rows);
+}
+
+template <class eT>
+void multiply(bool ta, bool tb, std::size_t m, std::size_t n, std::size_t k, const eT* a, std::size_t lda, const eT* b,
+              std::size_t ldb, eT* c, std::size_t ldc, eT alpha, eT beta) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) {
+    for (std::size_t j = 0; j < n; ++j)
+      for (std::size_t i = 0; i < m; ++i) c[i + j * ldc] = beta == eT(0) ? eT(0) : beta * c[i + j * ldc];
+    return;
+  }
+  const auto rows = static_cast<blas_int>(m), cols = static_cast<blas_int>(n), inner = static_cast<blas_int>(k);
+  const auto la = static_cast<blas_int>(lda), lb = static_cast<blas_int>(ldb), lc = static_cast<blas_int>(ldc);
+  arma::blas::gemm<eT>(ta ? "T" : "N", tb ? "T" : "N", &rows, &cols, &inner, &alpha, a, &la, b, &lb, &beta, c, &lc);
+}
+
+template <class eT>
+bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
+                eT* b, std::size_t ldb) {
+  if (n == 0 || m == 0) return true;
+  const std::size_t block = m < 8 ? n : 64;
+  const bool down = upper == transposed;  // from the first rows to the last
+  char uplo = upper ? 'U' : 'L', trans = transposed ? 'T' : 'N', diagonal = unit ? 'U' : 'N';
+  blas_int cols = static_cast<blas_int>(m), ld = static_cast<blas_int>(ldt), ldx = static_cast<blas_int>(ldb), info = 0;
+  const std::size_t blocks = (n + block - 1) / block;
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const std::size_t k = (down ? i : blocks - 1 - i) * block, size = std::min(block, n - k), next = k + size;
+    blas_int order = static_cast<blas_int>(size);
+    arma::lapack::trtrs(&uplo, &trans, &diagonal, &order, &cols, t + k * (ldt + 1), &ld, b + k, &ldx, &info);
+    if (info != 0) return false;
+    const std::size_t from = down ? next : 0, rest = down ? n - next : k;
+    const eT* beside = transposed ? t + k + from * ldt : t + from + k * ldt;
+    multiply(transposed, false, rest, m, size, beside, ldt, b + k, ldb, b + from, ldb, eT(-1), eT(1));
+  }
+  return true;
+}
+
+#define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
+  template bool substitute(bool, bool, bool, std::size_t, std::size_t, const eT*, std::size_t, eT*, std::size_t); \
+  template eT norm1_of_finite(const char*, View<const eT>);                                                       \
+  template void load_symmetric(const char*, View<const eT>, eT*);                                                 \
+  template void load_symmetric_part(View<const eT>, eT*);                                                         \
+  template void copy_contiguous(View<const eT>, eT*);                                                             \
+  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*,    \
+                         std::size_t, eT*, std::size_t, eT, eT);
+ARMAGRAD_INSTANTIATE(float)
+ARMAGRAD_INSTANTIATE(double)
+#undef ARMAGRAD_INSTANTIATE
+
+}  // namespace armagrad::detail

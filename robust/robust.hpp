@@ -1,0 +1,4 @@
+#pragma once
+
+#include <armagrad/robust/attacks.hpp>
+#include <armagrad/robust/certificates.hpp>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdexcept>
+#include <string>
 
 namespace armagrad {
 
@@ -40,5 +41,10 @@ class DeviceError : public Error {
 class OptionError : public Error {
   using Error::Error;
 };
+
+namespace detail {
+/// Throws the error again, with what the device was wanted for before its own words if these do not say it.
+[[noreturn]] void tell_for(const std::string& purpose, const DeviceError& e);
+}  // namespace detail
 
 }  // namespace armagrad

@@ -250,13 +250,15 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
     many.resize(count);
     shapes = many.data();
   }
-  bool needs_gradient = false;
+  unsigned flags = 0;
   for (std::size_t k = 0; k < count; ++k) {
     Node<eT>& n = node(operands[k]);
     shapes[k] = n.shape;
-    needs_gradient |= (n.flags & Node<eT>::needs_gradient) != 0;
+    flags |= n.flags;
     if (mode_ != Mode::first_order && n.uses != 255) ++n.uses;
   }
+  if ((flags & Node<eT>::elsewhere) != 0) [[unlikely]]
+    for (std::size_t k = 0; k < count; ++k) require_here(op.name, node(operands[k]));
   Operands in(op.name, op.operand_names, shapes, count, attributes, this,
               [](const void* graph) { return static_cast<const Graph*>(graph)->module_path(); });
   const Shape shape = op.shape(in);
@@ -273,7 +275,8 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
     n.operands[0] = static_cast<std::uint32_t>(long_operands_.size());
     long_operands_.insert(long_operands_.end(), operands, operands + count);
   }
-  if (needs_gradient && gradients_enabled_ && op.vjp != nullptr) n.flags |= Node<eT>::needs_gradient;
+  if ((flags & Node<eT>::needs_gradient) != 0 && gradients_enabled_ && op.vjp != nullptr)
+    n.flags |= Node<eT>::needs_gradient;
   if (op.attribute_bytes > 0) n.attributes = keep_attributes(attributes, op.attribute_bytes);
   for (std::uint8_t k = 1; k < op.results; ++k) {
     Node<eT>& r = append();
@@ -289,16 +292,34 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
   }
   try {
     compute(index);
-  } catch (...) {
+  } catch (const DeviceError& e) {
     pop_to(index);  // a failed operation leaves no half-made node behind
+    tell_for(op.name, e);
+  } catch (...) {
+    pop_to(index);
     throw;
   }
   return index;
 }
 
 template <class eT>
+void Graph<eT>::require_here(const char* operation, const Node<eT>& leaf) const {
+  if ((leaf.flags & Node<eT>::elsewhere) == 0) return;
+  const auto& storage = *static_cast<const ParameterStorage<eT>*>(leaf.attributes);
+  const std::string path = module_path();
+  throw DeviceError(fmt::format("{}: {} is on {}, the tape on {}; move it with `to(device)` before{}", operation,
+                                storage.name, storage.device.name(), device_.name(),
+                                path.empty() ? "" : fmt::format(" [in {}]", path)));
+}
+
+template <class eT>
 std::uint32_t Graph<eT>::leaf(const OperationInfo<eT>& op, Shape shape, bool needs_gradient) {
-  void* memory = arena_.take(shape.size() * sizeof(eT));
+  void* memory = nullptr;
+  try {
+    memory = arena_.take(shape.size() * sizeof(eT));
+  } catch (const DeviceError& e) {
+    tell_for(op.name, e);
+  }
   const std::uint32_t index = size_;
   Node<eT>& n = append();
   n.op = &op;
@@ -322,9 +343,6 @@ std::uint32_t Graph<eT>::aliasing_leaf(const OperationInfo<eT>& op, Shape shape,
 
 template <class eT>
 std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& storage) {
-  if (!(storage->device == device_))
-    throw DeviceError(fmt::format("{} is on {}, the tape on {}; move it with `to(device)` before", storage->name,
-                                  storage->device.name(), device_.name()));
   const bool needs_gradient = storage->trainable && gradients_enabled_;
   // One leaf for all uses, so that a gradient by the parameter, also a differentiable one, has one place to be.
   for (const std::uint32_t i : parameter_leaves_) {
@@ -339,6 +357,7 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
   n.attributes = storage.get();
   n.version = storage->version;
   if (needs_gradient) n.flags |= Node<eT>::needs_gradient;
+  if (!(storage->device == device_)) n.flags |= Node<eT>::elsewhere;
   parameter_leaves_.push_back(index);
   return index;
 }
@@ -530,16 +549,21 @@ void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> want
   }
   for (const std::uint32_t w : wanted)
     if (!(node(w).flags & N::is_leaf)) keep_gradient(w);
-  eT beta;
-  eT* first = gradient_destination(node(root), beta);
-  if (seed == no_node)
-    fill(first, node(root).shape, eT(1), beta);
-  else
-    copy_into(value(seed), first, eT(1), beta);
+  std::uint32_t i = root + 1;
   in_backward_ = true;
   try {
-    for (std::uint32_t i = root + 1; i-- > 0;)
+    eT beta;
+    eT* first = gradient_destination(node(root), beta);
+    if (seed == no_node)
+      fill(first, node(root).shape, eT(1), beta);
+    else
+      copy_into(value(seed), first, eT(1), beta);
+    while (i-- > 0)
       if (reached(i)) run_rule(i);
+  } catch (const DeviceError& e) {
+    in_backward_ = false;
+    forget_gradients(root);
+    tell_for(fmt::format("backward of {}", node(std::min(i, root)).op->name), e);
   } catch (...) {
     in_backward_ = false;
     forget_gradients(root);

@@ -33,7 +33,14 @@ class CheckpointAccess;
 
 template <class eT>
 struct Node {
-  enum Flag : std::uint8_t { needs_gradient = 1, is_leaf = 2, keeps_gradient = 4, owns_value = 8, wanted = 16 };
+  enum Flag : std::uint8_t {
+    needs_gradient = 1,
+    is_leaf = 2,
+    keeps_gradient = 4,
+    owns_value = 8,
+    wanted = 16,
+    elsewhere = 32
+  };
 
   const OperationInfo<eT>* op;
   eT* value;               // null: pending (not computed yet)
@@ -93,7 +100,9 @@ class Graph {
   /// A leaf with memory of its own, uninitialised.
   std::uint32_t leaf(const OperationInfo<eT>& op, Shape shape, bool needs_gradient);
   std::uint32_t aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value);
+  /// One on another device makes a leaf that no operation accepts.
   std::uint32_t parameter(const std::shared_ptr<ParameterStorage<eT>>& storage);
+  void require_here(const char* operation, const Node<eT>& leaf) const;
   void rewind() noexcept;
   /// A point of the recording, for `rewind_to`: what was recorded since is forgotten and its memory given back. What
   /// backward has left on earlier nodes stays. During a capture nothing is forgotten, as the replay goes on using it.

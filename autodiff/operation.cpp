@@ -9,10 +9,22 @@ namespace armagrad {
 
 namespace detail {
 
+void tell_for(const std::string& purpose, const DeviceError& e) {
+  const std::string text = e.what();
+  if (text.starts_with("cuda: ") || text.starts_with("cpu: ")) throw DeviceError(fmt::format("{}: {}", purpose, text));
+  throw e;
+}
+
 void append(std::string& out, Shape shape) { out += to_string(shape); }
 void append(std::string& out, std::string_view text) { out += text; }
 void append(std::string& out, double value) { out += fmt::format("{:.6g}", value); }
 void append(std::string& out, std::uint64_t value) { out += std::to_string(value); }
+
+template <class eT>
+static std::string on_devices(const Graph<eT>& a, const Graph<eT>& b) {
+  if (a.device() == b.device()) return "";
+  return fmt::format(", on {} and on {}", a.device().name(), b.device().name());
+}
 
 template <class eT>
 Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes) {
@@ -29,9 +41,9 @@ Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size
     if (&operands[k].graph() != &graph) {
       if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
       throw StateError(
-          fmt::format("{}: operands 1 and {} belong to different tapes; bring one over with "
+          fmt::format("{}: operands 1 and {} belong to different tapes{}; bring one over with "
                       "tape.constant(x.value())",
-                      info.name, k + 1));
+                      info.name, k + 1, on_devices(graph, operands[k].graph())));
     }
     indices[k] = operands[k].index();
   }

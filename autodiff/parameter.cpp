@@ -100,15 +100,20 @@ void Parameter<eT>::to(Device device) {
   if (s.device == device) return;
   const std::size_t bytes = s.shape.size() * sizeof(eT);
   const arma::Mat<eT> host = value(), host_gradient = grad();
-  eT* moved = static_cast<eT*>(device.backend().allocate(bytes));
+  eT* moved = nullptr;
+  eT* moved_gradient = nullptr;
+  try {
+    moved = static_cast<eT*>(device.backend().allocate(bytes));
+    if (s.has_gradient) moved_gradient = static_cast<eT*>(device.backend().allocate(bytes));
+  } catch (const DeviceError& e) {
+    if (moved != nullptr) device.backend().release(moved);
+    detail::tell_for(s.name, e);
+  }
   device.backend().upload(moved, host.memptr(), bytes);
   s.device.backend().release(std::exchange(s.value, moved));
   if (s.gradient != nullptr) {
-    s.device.backend().release(std::exchange(s.gradient, nullptr));
-    if (s.has_gradient) {
-      s.gradient = static_cast<eT*>(device.backend().allocate(bytes));
-      device.backend().upload(s.gradient, host_gradient.memptr(), bytes);
-    }
+    s.device.backend().release(std::exchange(s.gradient, moved_gradient));
+    if (s.has_gradient) device.backend().upload(s.gradient, host_gradient.memptr(), bytes);
   }
   s.device = device;
   ++s.version;

@@ -13,9 +13,10 @@ template <class eT>
 struct CommandList;
 }
 
-/// A recorded step that runs again on the same buffers: no recording, no dispatch, no allocation; the results are
-/// those of the eager step bit for bit (dropout draws another mask in each run: reproducible, but not the masks of an
-/// eager loop). Valid until the tape it was captured on is rewound, moved or destroyed.
+/// A recorded step that runs again on the same buffers: no recording, no dispatch, no allocation; on the CUDA device a
+/// single launch of a graph. The results are those of the eager step bit for bit (dropout draws another mask in each
+/// run: reproducible, but not the masks of an eager loop). Valid until the tape it was captured on is rewound, moved or
+/// destroyed.
 template <class eT>
 class Replay {
  public:
@@ -27,7 +28,9 @@ class Replay {
   void set(Var<eT> leaf, const arma::Mat<eT>& value);
   /// New class indices; as many as captured, none above the captured logits' rows.
   void set(const Labels<eT>& labels, const arma::Row<std::size_t>& y);
-  void run();
+  /// Runs the step `times` times. On the CUDA device this only gives the work; `value` and `item` wait for it. Many
+  /// runs of a short step in one call share launches there.
+  void run(std::size_t times = 1);
   /// How many device commands one run gives.
   std::size_t size() const;
 

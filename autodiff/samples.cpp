@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -17,6 +18,7 @@ struct Case {
   const ListedOperation& operation;
   const Sample& sample;
   OperationCheck& found;
+  Device device;
 
   std::string name(const char* type) const {
     std::string text = fmt::format("{}<{}> on", operation.name, type);
@@ -97,11 +99,13 @@ double compare(const Case& c, const std::string& what, const arma::mat& actual, 
 
 template <class eT>
 void check_refusal(const Case& c) {
-  Tape<eT> tape;
+  Tape<eT> tape(c.device);
   const auto inputs = variables(tape, c.sample.inputs);
   try {
     call(c.sample, inputs);
     c.fail(type_name<eT>, fmt::format("nothing was thrown, expected \"{}\"", c.sample.error));
+  } catch (const DeviceError&) {
+    throw;  // the device does not have the operation
   } catch (const Error& e) {
     if (std::string(e.what()).find(c.sample.error) == std::string::npos)
       c.fail(type_name<eT>, fmt::format("the message is \"{}\", expected \"{}\"", e.what(), c.sample.error));
@@ -111,7 +115,7 @@ void check_refusal(const Case& c) {
 
 template <class eT>
 void check_value(const Case& c) {
-  Tape<eT> tape;
+  Tape<eT> tape(c.device);
   const arma::mat actual = value_of(call(c.sample, variables(tape, c.sample.inputs)));
   double& worst = c.found.worst_value[is_float<eT> ? 0 : 1];
   worst = std::max(worst,
@@ -122,7 +126,7 @@ void check_value(const Case& c) {
 template <class eT>
 void check_first_order(const Case& c) {
   const double tolerance = is_float<eT> ? 2e-5 : 1e-13;
-  Tape<eT> tape;
+  Tape<eT> tape(c.device);
   const auto inputs = variables(tape, c.sample.inputs);
   const Var<eT> y = scalar(tape, call(c.sample, inputs));
   if (!y.requires_grad()) return;
@@ -146,7 +150,7 @@ void check_first_order(const Case& c) {
 
 template <class eT>
 void check_replay(const Case& c) {
-  Tape<eT> tape;
+  Tape<eT> tape(c.device);
   const auto inputs = variables(tape, c.sample.inputs);
   std::vector<Var<eT>> y;
   auto replay = tape.capture([&] { y.push_back(call(c.sample, inputs)); });
@@ -177,7 +181,7 @@ std::vector<Var<eT>> directions(Tape<eT>& tape, const std::vector<arma::mat>& in
 template <class eT>
 void check_forward(const Case& c) {
   const double tolerance = is_float<eT> ? 1e-4 : 1e-12;
-  Tape<eT> tape;
+  Tape<eT> tape(c.device);
   const auto inputs = variables(tape, c.sample.inputs);
   const Var<eT> y = call(c.sample, inputs);
   if (!y.requires_grad()) return;
@@ -265,6 +269,35 @@ void check_differences(const Case& c) {
   found.nonlinear_samples += second.worst > 0;
 }
 
+// The value, the gradients of its weighted sum, and the gradients of the weighted sum of these.
+template <class eT>
+std::vector<arma::mat> figures(const Case& c, Device device) {
+  Tape<eT> tape(device);
+  const auto inputs = variables(tape, c.sample.inputs);
+  const Var<eT> y = call(c.sample, inputs);
+  std::vector<arma::mat> out{value_of(y)};
+  if (!y.requires_grad()) return out;
+  Var<eT> total = tape.constant(eT(0));
+  for (const Var<eT>& g : grad(scalar(tape, y), inputs)) {
+    out.push_back(value_of(g));
+    total += scalar(tape, g);
+  }
+  if (!total.requires_grad()) return out;
+  for (const Var<eT>& g : grad(total, inputs)) out.push_back(value_of(g));
+  return out;
+}
+
+template <class eT>
+void check_devices_agree(const Case& c) {
+  constexpr double epsilon = std::numeric_limits<eT>::epsilon();
+  const auto expected = figures<eT>(c, Device::cpu()), actual = figures<eT>(c, c.device);
+  double& worst = c.found.worst_between_devices;
+  for (std::size_t k = 0; k < expected.size(); ++k)
+    worst = std::max(worst, compare<eT>(c, fmt::format("figure {} on {} against the CPU's", k, c.device.name()),
+                                        actual[k], expected[k], 200 * epsilon) /
+                                epsilon);
+}
+
 template <class eT>
 void check_sample(const Case& c) {
   try {
@@ -273,10 +306,16 @@ void check_sample(const Case& c) {
     check_first_order<eT>(c);
     check_forward<eT>(c);
     if (!c.operation.random) check_replay<eT>(c);
-    if (!is_float<eT> && c.sample.check_gradient) {
+    if (!(c.device == Device::cpu())) {
+      check_devices_agree<eT>(c);
+    } else if (!is_float<eT> && c.sample.check_gradient) {
       check_differences(c);
       check_directional(c);
     }
+  } catch (const DeviceError& e) {
+    ++c.found.without_kernel;
+    if (c.device == Device::cpu() || std::string(e.what()).find("has no implementation on") == std::string::npos)
+      c.fail(type_name<eT>, fmt::format("an exception: {}", e.what()));
   } catch (const std::exception& e) {
     c.fail(type_name<eT>, fmt::format("an exception: {}", e.what()));
   }
@@ -284,15 +323,15 @@ void check_sample(const Case& c) {
 
 }  // namespace
 
-OperationCheck check_operation(const ListedOperation& operation, std::uint64_t seed) {
+OperationCheck check_operation(const ListedOperation& operation, std::uint64_t seed, Device device) {
   OperationCheck found;
   Samples samples(seed);
   operation.samples(samples);
   for (const Sample& s : samples.all()) {
     ++found.samples;
     found.refusals += !s.error.empty();
-    check_sample<float>({operation, s, found});
-    check_sample<double>({operation, s, found});
+    check_sample<float>({operation, s, found, device});
+    check_sample<double>({operation, s, found, device});
   }
   if (found.samples == found.refusals) {
     found.ok = false;

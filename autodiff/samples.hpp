@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <armagrad/autodiff/armadillo.hpp>
+#include <armagrad/autodiff/device/device.hpp>
 #include <armagrad/autodiff/var.hpp>
 
 namespace armagrad {
@@ -86,7 +87,9 @@ struct OperationCheck {
   std::size_t second_derivatives = 0;  // entries of gradients of gradients compared
   std::size_t directional = 0;         // entries of J v compared, by forward mode
   std::size_t nonlinear_samples = 0;   // samples whose second derivatives are not all exactly 0
+  std::size_t without_kernel = 0;      // checks that ended because the device does not have the operation
   double worst_value[2] = {0, 0};      // float, double: |value - reference| / max(1, largest reference entry)
+  double worst_between_devices = 0;    // |device's - CPU's| / max(1, largest of the CPU's), in epsilons of the type
   double worst_gradient = 0;           // see GradcheckResult, also for the next two
   double worst_second_derivative = 0;
   double worst_directional = 0;  // |J v - difference| / max(1, largest entry)
@@ -100,8 +103,10 @@ struct OperationCheck {
 /// Draws the operation's samples with `seed` and compares values with the reference (2e-5 in float, 1e-12 in double),
 /// gradients, gradients of gradients and J v with finite differences, <u, J v> with <J'u, v>, several directions at
 /// once with each alone, first-order gradients with differentiable ones, errors with their texts, and a replay with the
-/// eager run, bit for bit. An operation that has no samples is not ok.
-OperationCheck check_operation(const ListedOperation& operation, std::uint64_t seed = 20240229);
+/// eager run, bit for bit. On another device than the CPU, values, gradients and gradients of gradients are compared
+/// with the CPU's instead of with finite differences. An operation that has no samples is not ok.
+OperationCheck check_operation(const ListedOperation& operation, std::uint64_t seed = 20240229,
+                               Device device = Device::cpu());
 
 namespace detail {
 template <class Op>
@@ -120,8 +125,8 @@ void list(OperationList& to) {
 
 /// The same for a struct of one's own.
 template <class Op>
-OperationCheck check_operation(std::uint64_t seed = 20240229) {
-  return check_operation(detail::listed<Op>(), seed);
+OperationCheck check_operation(std::uint64_t seed = 20240229, Device device = Device::cpu()) {
+  return check_operation(detail::listed<Op>(), seed, device);
 }
 
 }  // namespace armagrad

@@ -170,7 +170,9 @@ Var<eT> Tape<eT>::variable(const arma::Mat<eT>& x) {
 template <class eT>
 Var<eT> Tape<eT>::parameter(const Parameter<eT>& p) {
   auto& g = graph();
-  return g.var(g.parameter(p.shared()));
+  const std::uint32_t i = g.parameter(p.shared());
+  g.require_here("parameter", g.node(i));
+  return g.var(i);
 }
 template <class eT>
 Labels<eT> Tape<eT>::labels(const arma::Row<std::size_t>& y) {
@@ -253,6 +255,7 @@ Replay<eT> Tape<eT>::capture(const std::function<void()>& step) {
     if (g->node(i).value == nullptr) list->after.push_back([g, i] { g->refresh(i); });
   g->note_capture();
   g->forget_kept();
+  list->recording = g->backend().record(list->commands.data(), list->commands.size(), list->runs.get());
   return Replay<eT>(state, std::move(list));
 }
 
@@ -366,13 +369,21 @@ void Replay<eT>::set(const Labels<eT>& labels, const arma::Row<std::size_t>& y) 
 }
 
 template <class eT>
-void Replay<eT>::run() {
+void Replay<eT>::run(std::size_t times) {
   check();
   if (detail::captured_graph != nullptr) throw StateError("replay: it cannot run within a capture");
-  ++*list_->runs;
   state_->graph->forget_kept();
-  for (const Command<eT>& c : list_->commands) list_->backend->run(c);
-  for (const auto& f : list_->after) f();
+  if (list_->recording != nullptr) {
+    *list_->runs += times;
+    list_->recording->run(times);
+  }
+  for (std::size_t t = 0; t < times; ++t) {
+    if (list_->recording == nullptr) {
+      ++*list_->runs;
+      for (const Command<eT>& c : list_->commands) list_->backend->run(c);
+    }
+    for (const auto& f : list_->after) f();
+  }
 }
 
 template <class eT>

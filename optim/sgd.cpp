@@ -27,8 +27,12 @@ struct Sgd<eT>::State {
     eT* on(Backend& backend, std::size_t n) {
       if (home == &backend) return data.get();
       const std::size_t bytes = n * sizeof(eT);
-      const std::shared_ptr<eT> here(static_cast<eT*>(backend.allocate(bytes)),
-                                     [&backend](eT* p) { backend.release(p); });
+      std::shared_ptr<eT> here;
+      try {
+        here.reset(static_cast<eT*>(backend.allocate(bytes)), [&backend](eT* p) { backend.release(p); });
+      } catch (const DeviceError& e) {
+        armagrad::detail::tell_for("Sgd", e);
+      }
       if (data != nullptr) {
         std::vector<eT> content(n);
         home->download(content.data(), data.get(), bytes);

@@ -233,7 +233,7 @@ BOOST_AUTO_TEST_CASE(a_parameter_on_another_device_is_refused) {
   {
     Tape tape(other);
     refused<ag::DeviceError>([&] { tape.parameter(w); },
-                             "parameter is on cpu, the tape on other; move it with `to(device)` before");
+                             "parameter: parameter is on cpu, the tape on other; move it with `to(device)` before");
     refused<ag::DeviceError>([&] { solve(tape.constant(A), tape.constant(A)); }, "other: no code for host");
     accu(tape.constant(A) * tape.variable(A)).backward();
     w.to(other);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/error.hpp>
 
 namespace armagrad::detail {
 
@@ -38,7 +39,7 @@ class Arena {
     const std::size_t last = blocks_.empty() ? std::size_t{1} << 15 : blocks_.back().bytes;
     const std::size_t size = std::max(bytes, std::min(2 * last, std::size_t{1} << 26));
     blocks_.reserve(blocks_.size() + 1);
-    blocks_.push_back({backend_->allocate(size), size});
+    blocks_.push_back(new_block(size, bytes));
     used_ = bytes;
     return blocks_.back().memory;
   }
@@ -96,6 +97,15 @@ class Arena {
     void* memory;
     std::size_t bytes;
   };
+
+  /// Of `wanted` bytes, or of those needed when there are no more.
+  Block new_block(std::size_t wanted, std::size_t needed) {
+    if (wanted > needed) try {
+        return {backend_->allocate(wanted), wanted};
+      } catch (const DeviceError&) {
+      }
+    return {backend_->allocate(needed), needed};
+  }
 
   static std::size_t rounded(std::size_t bytes) { return bytes == 0 ? 16 : (bytes + 15) / 16 * 16; }
   // Four classes per power of two: at most a quarter of a buffer is lost to rounding.

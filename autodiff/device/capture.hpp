@@ -18,6 +18,7 @@ template <class eT>
 struct CommandList {
   Backend* backend = nullptr;
   std::vector<Command<eT>> commands;
+  std::unique_ptr<Recording> recording;      // the same commands made ready by the device; may be null
   std::vector<std::function<void()>> after;  // host-side bookkeeping of every run: parameter versions
   std::unordered_set<const void*> written;   // parameters whose gradient the step has begun
   std::shared_ptr<std::uint64_t> runs = std::make_shared<std::uint64_t>(0);

@@ -68,6 +68,11 @@ Backend& open_backend() {
 
 }  // namespace
 
+void Device::allow_tf32(bool allowed) const {
+  if (!backend_->allow_tf32(allowed) && allowed)
+    throw DeviceError(fmt::format("allow_tf32: {} has no TF32; it is an option of Device::cuda()", name()));
+}
+
 Device Device::cuda() {
   static Backend& backend = open_backend();  // tried again after a failure
   return Device(backend);

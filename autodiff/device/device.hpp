@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace armagrad {
 
@@ -50,9 +51,10 @@ enum CommandFlag : std::uint32_t {
   then_relu = 4,      // gemm's epilogue: max(0, .) after the bias in[2]
   take_smallest = 8,  // maximum: the minimum instead
   // An optimizer's step within the product or sum that is a parameter's gradient; the numbers are `object`, SgdScalars:
-  step_parameter = 16,    // gemm, sum: out is the parameter, alpha counts times -lr
-  step_velocity = 32,     // gemm, sum: out is the velocity, beta 1 means the momentum
-  velocity_stepped = 64,  // sgd: the velocity has the gradient already
+  step_parameter = 16,     // gemm, sum: out is the parameter, alpha counts times -lr
+  step_velocity = 32,      // gemm, sum: out is the velocity, beta 1 means the momentum
+  velocity_stepped = 64,   // sgd: the velocity has the gradient already
+  repeated_indices = 128,  // scatter: an index may occur several times
 };
 
 /// out = alpha * kernel(in...) + beta * out, where the kernel honours alpha and beta (gemm, copy, reductions, maps);
@@ -72,11 +74,22 @@ struct Command {
   const void* object = nullptr;  // a host object the kernel knows (a sparse matrix, an optimizer's scalars)
 };
 
+/// Commands made ready to be run all at once, again and again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void run(std::uint64_t times) = 0;
+};
+
 /// What the engine asks of a device beside running commands.
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual const char* name() const = 0;
+  /// The name and what the device is, for reports.
+  virtual const char* description() const { return name(); }
+  /// See Device::allow_tf32; false where the device has no such thing.
+  virtual bool allow_tf32(bool) { return false; }
   /// Uninitialised memory, 64-byte aligned. Throws DeviceError, naming bytes asked for and free.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* memory) noexcept = 0;
@@ -88,6 +101,11 @@ class Backend {
   virtual void require(const Kernel<float>& kernel, const char* operation) = 0;
   virtual void require(const Kernel<double>& kernel, const char* operation) = 0;
   virtual void synchronize() = 0;
+  /// A list of so many commands made ready; each has run before, and the list stays where it is. Numbers that commands
+  /// read through a pointer (`object`, DropoutAttributes::replays) are read afresh at every run; the third argument's
+  /// counts the runs, those about to be given included. Null where giving commands one by one is as good.
+  virtual std::unique_ptr<Recording> record(const Command<float>*, std::size_t, const std::uint64_t*) { return {}; }
+  virtual std::unique_ptr<Recording> record(const Command<double>*, std::size_t, const std::uint64_t*) { return {}; }
   /// Which of Kernel::host this device runs, where running a command is no more than calling that; else -1.
   virtual int host_code() const { return -1; }
   /// Bytes that crossed between host and device since the start; 0 on the CPU, where nothing crosses.
@@ -103,6 +121,11 @@ class Device {
   static Device cuda();
 
   const char* name() const { return backend_->name(); }
+  /// The name and what the device is: "cuda: NVIDIA H100 PCIe, products in float32".
+  const char* description() const { return backend_->description(); }
+  /// Lets products of floats round their factors to TF32 (10 bits of mantissa, not 23) where the GPU is faster so. Off
+  /// unless asked for; captured steps keep what held when they were captured. DeviceError on the CPU.
+  void allow_tf32(bool allowed) const;
   Backend& backend() const { return *backend_; }
   friend bool operator==(Device a, Device b) { return a.backend_ == b.backend_; }
 

@@ -13,7 +13,8 @@
 //   maximum        out = the largest element of each column, or of each row with transpose_a (the smallest with
 //                  take_smallest); with more_out[0].data also a mask of A's shape, 1 at the first such element
 //   gather         out[i] = alpha A[indices[i]] + beta out[i], column-major
-//   scatter        out[indices[i]] += alpha A[i]
+//   scatter        out[indices[i]] += alpha A[i]; with repeated_indices the indices are followed by as many places in
+//                  them, sorted by index, so that a device can add what belongs together in one order
 //   dropout        out = alpha A % mask + beta out; the mask's entries are 0 or 1/(1-p), see DropoutAttributes
 //   sgd            out -= ..., the update of optim::Sgd; A is the gradient, more_out[0].data the velocity or null,
 //                  `object` an SgdScalars; with beta = 0 the velocity starts: it is written without being read
@@ -24,6 +25,7 @@
 #pragma once
 
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/math.hpp>
 
 // Before a loop whose destination may be one of its sources but never a shifted part of it: no check for overlap.
 #ifdef __clang__
@@ -48,7 +50,7 @@ struct SgdScalars {
 };
 
 /// A 64-bit mix (the finaliser of SplitMix64, Steele et al. 2014) for counter-based random numbers.
-inline std::uint64_t mix(std::uint64_t x) {
+ARMAGRAD_HD inline std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;

@@ -1,4 +1,7 @@
 // Parts of a matrix, and matrices from parts. All are copies between views; `reshape` and `cols` are not even that.
+#include <algorithm>
+#include <numeric>
+
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/device/kernels.hpp>
@@ -425,7 +428,8 @@ struct Elem {
   struct Attributes {
     const std::uint32_t* indices;  // device memory, column-major
     std::uint32_t count, largest;
-    Shape shape;  // of the matrix they index
+    Shape shape;          // of the matrix they index
+    std::uint32_t flags;  // of the command that scatters
   };
   static Shape shape(Operands& in) {
     const auto& a = in.attributes<Attributes>();
@@ -463,6 +467,25 @@ struct Elem {
     s.fails({arma::mat(3, 4)}, at({1, 12}), "elem: x is 3x4: index 12 must be below its 12 elements");
   }
 };
+// Attributes for indices into a matrix of this shape, put on the graph's device.
+template <class eT>
+Elem::Attributes index_list(Graph<eT>& graph, std::vector<std::uint32_t> indices, Shape shape) {
+  const std::size_t n = indices.size();
+  Elem::Attributes a{nullptr, static_cast<std::uint32_t>(n), 0, shape, 0};
+  if (n > 0) a.largest = *std::max_element(indices.begin(), indices.end());
+  if (!(graph.device() == Device::cpu())) {  // whose loop adds in order by itself
+    std::vector<std::uint32_t> order(n);
+    std::iota(order.begin(), order.end(), 0u);
+    std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return indices[i] < indices[j]; });
+    const auto same = [&](auto i, auto j) { return indices[i] == indices[j]; };
+    if (std::adjacent_find(order.begin(), order.end(), same) != order.end()) {
+      a.flags = repeated_indices;
+      indices.insert(indices.end(), order.begin(), order.end());
+    }
+  }
+  a.indices = graph.upload_indices(indices.data(), indices.size());
+  return a;
+}
 struct Scatter {
   static constexpr auto name = "scatter";
   static constexpr bool accumulates = true;
@@ -482,6 +505,7 @@ struct Scatter {
     c.in[0] = e.in(0);
     c.out = e.out();
     c.alpha = e.alpha;
+    c.flags = a.flags;
     c.indices = a.indices;
     c.index_count = a.count;
     e.run(c);
@@ -494,8 +518,7 @@ struct Scatter {
     s.add(
         {s.uniform(3, 1)},
         [](const auto& in) {
-          static constexpr std::uint32_t where[] = {4, 1, 4};
-          return apply<Scatter>({in[0].graph().upload_indices(where, 3), 3, 4, {2, 3}}, in[0]);
+          return apply<Scatter>(index_list(in[0].graph(), {4, 1, 4}, {2, 3}), in[0]);
         },
         [](const std::vector<arma::mat>& in) {
           arma::mat y(2, 3);
@@ -558,10 +581,7 @@ Var<eT> Var<eT>::elem(const arma::uvec& indices) const {
   std::vector<std::uint32_t> narrow;
   narrow.reserve(indices.n_elem);
   for (const arma::uword i : indices) narrow.push_back(detail::narrow("elem", i));
-  const std::uint32_t largest = narrow.empty() ? 0 : *std::max_element(narrow.begin(), narrow.end());
-  return apply<detail::Elem>({graph().upload_indices(narrow.data(), narrow.size()),
-                              static_cast<std::uint32_t>(narrow.size()), largest, shape()},
-                             *this);
+  return apply<detail::Elem>(detail::index_list(graph(), std::move(narrow), shape()), *this);
 }
 template <class eT>
 Var<eT> reshape(Var<eT> x, arma::uword rows, arma::uword cols) {

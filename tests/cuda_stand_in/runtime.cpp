@@ -1,24 +1,40 @@
-// The functions of the CUDA runtime and of cuBLAS that the plug-in calls, on the host. All work is done at once, so
-// streams have nothing to wait for.
+// The functions of the CUDA runtime that the plug-in calls, on the host.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <set>
 #include <utility>
+#include <vector>
 
-#include <cublas_v2.h>
 #include <stand_in.hpp>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define STAND_IN_API extern "C" __attribute__((visibility("default")))
 
+using Work = std::vector<std::function<void()>>;
+
+// What the runtime's handles point to.
+struct CUgraph_st {
+  Work work;
+};
+struct CUstream_st {
+  Work pending;
+  std::unique_ptr<CUgraph_st> graph;  // while it captures
+  bool capture_is_spoiled = false;
+};
+struct CUgraphExec_st {
+  Work work;
+};
+
 namespace cuda_stand_in {
 namespace {
 
 constexpr unsigned char guard = 0xA5, poison = 0xFF;  // bytes of 0xFF are NaN
 constexpr std::size_t guard_bytes = 256;              // at each end, at least
-constexpr std::size_t capacity = std::size_t{4} << 30;
 
 struct Allocation {
   std::size_t bytes;
@@ -26,12 +42,17 @@ struct Allocation {
   std::size_t mapped;
 };
 std::map<char*, Allocation> allocations;
+std::size_t capacity = std::size_t{4} << 30;
 std::size_t bytes_held = 0;
 std::recursive_mutex device;  // one thing at a time
 int open_sections = 0;
 cudaError_t last_error = cudaSuccess;
 std::string last_story;
 std::string pretended;  // the machine that the stand-in says it is on
+long allocations_until_failure = -1;
+CUstream_st null_stream;
+std::set<CUstream_st*> streams{&null_stream};
+std::map<std::string, std::size_t> counts;
 
 void protect(int how) {
   for (const auto& [memory, a] : allocations) mprotect(a.mapping, a.mapped, how);
@@ -63,6 +84,34 @@ const std::pair<char* const, Allocation>* find(const void* p) {
   return p < candidate.first + candidate.second.bytes ? &candidate : nullptr;
 }
 
+CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? null_stream : *stream; }
+
+// Does what was given to a stream, up to the first fault.
+cudaError_t finish(CUstream_st& stream) {
+  if (stream.pending.empty()) return last_error;
+  const DeviceSection section;
+  const Work work = std::exchange(stream.pending, {});
+  for (const auto& piece : work) {
+    if (last_error != cudaSuccess) break;
+    piece();
+    for (const auto& [memory, a] : allocations) check_guards(memory, a);
+  }
+  return last_error;
+}
+cudaError_t finish_all() {
+  for (CUstream_st* s : streams) finish(*s);
+  return last_error;
+}
+
+// What waits or allocates must not be called while a stream captures, and spoils the capture.
+bool is_forbidden_now(const char* call) {
+  bool forbidden = false;
+  for (CUstream_st* s : streams)
+    if (s->graph != nullptr) s->capture_is_spoiled = forbidden = true;
+  if (forbidden) fault(cudaErrorStreamCaptureUnsupported, std::string(call) + " while a stream captures");
+  return forbidden;
+}
+
 }  // namespace
 
 cudaError_t fault(cudaError_t status, const std::string& story) {
@@ -73,6 +122,7 @@ cudaError_t fault(cudaError_t status, const std::string& story) {
 }
 
 bool is_device_memory(const void* memory, std::size_t bytes, const std::string& what) {
+  const std::lock_guard lock(device);
   const auto* found = find(memory);
   if (found == nullptr) {
     fault(cudaErrorIllegalAddress, what + " (" + address(memory) + ") is not in device memory");
@@ -86,15 +136,24 @@ bool is_device_memory(const void* memory, std::size_t bytes, const std::string& 
   return false;
 }
 
+void enqueue(cudaStream_t stream, const char* kind, std::function<void()> work) {
+  const std::lock_guard lock(device);
+  CUstream_st& s = stream_of(stream);
+  if (s.graph != nullptr) {
+    s.graph->work.push_back(std::move(work));
+    return;
+  }
+  ++counts[kind];
+  s.pending.push_back(std::move(work));
+}
+bool is_capturing(cudaStream_t stream) { return stream_of(stream).graph != nullptr; }
+
 DeviceSection::DeviceSection() {
   device.lock();
   if (open_sections++ == 0) protect(PROT_READ | PROT_WRITE);
 }
 DeviceSection::~DeviceSection() {
-  if (open_sections == 1) {
-    for (const auto& [memory, a] : allocations) check_guards(memory, a);
-    protect(PROT_NONE);
-  }
+  if (open_sections == 1) protect(PROT_NONE);
   --open_sections;
   device.unlock();
 }
@@ -107,9 +166,18 @@ using namespace cuda_stand_in;
 
 /// The order in which the threads of a block and the blocks of a grid run.
 STAND_IN_API void cuda_stand_in_descending(bool yes) { descending = yes; }
-STAND_IN_API std::size_t cuda_stand_in_allocations() { return allocations.size(); }
+/// How often so far: "kernels" and "products" given to streams by themselves, "graphs" launched, "allocations",
+/// "waits"; and how many are there now: "memory", "executable graphs".
+STAND_IN_API std::size_t cuda_stand_in_count(const char* what) {
+  const std::lock_guard lock(device);
+  return std::strcmp(what, "memory") == 0 ? allocations.size() : counts[what];
+}
 /// "no driver", "old driver", "no device" or "old device"; "" is a machine with a GPU.
 STAND_IN_API void cuda_stand_in_pretend(const char* machine) { pretended = machine; }
+/// Allocations fail that would take more memory than this in all.
+STAND_IN_API void cuda_stand_in_capacity(std::size_t bytes) { capacity = bytes; }
+/// One allocation fails, after so many more; -1 for none.
+STAND_IN_API void cuda_stand_in_fail_allocation(long after) { allocations_until_failure = after; }
 
 // ---- the runtime
 
@@ -128,6 +196,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? 5 : 2;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "the host's stand-in");
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
@@ -152,6 +225,12 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorLaunchFailure";
     case cudaErrorInvalidValue:
       return "cudaErrorInvalidValue";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
     default:
       return "another error";
   }
@@ -163,14 +242,18 @@ cudaError_t cudaGetLastError() {
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   const std::lock_guard lock(device);
-  if (bytes > capacity - bytes_held) return cudaErrorMemoryAllocation;
+  ++counts["allocations"];
+  if (is_forbidden_now("cudaMalloc")) return last_error;
+  if (allocations_until_failure >= 0 && allocations_until_failure-- == 0) return cudaErrorMemoryAllocation;
+  if (bytes > capacity || bytes_held > capacity - bytes) return cudaErrorMemoryAllocation;
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const std::size_t mapped = (bytes + 2 * guard_bytes + page - 1) / page * page;
   void* mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) return cudaErrorMemoryAllocation;
-  std::memset(mapping, guard, mapped);
   char* start = static_cast<char*>(mapping) + guard_bytes;  // aligned to 256 bytes, as cudaMalloc's are
+  std::memset(mapping, guard, guard_bytes);
   std::memset(start, poison, bytes);
+  std::memset(start + bytes, guard, mapped - guard_bytes - bytes);
   allocations[start] = {bytes, static_cast<char*>(mapping), mapped};
   bytes_held += bytes;
   if (open_sections == 0) mprotect(mapping, mapped, PROT_NONE);
@@ -179,7 +262,9 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
 }
 cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
-  const DeviceSection section;  // checks the guard bytes a last time
+  const DeviceSection section;
+  if (is_forbidden_now("cudaFree")) return last_error;
+  finish_all();  // as CUDA does; and checks the guard bytes a last time
   const auto found = allocations.find(static_cast<char*>(memory));
   if (found == allocations.end())
     return fault(cudaErrorInvalidValue, "cudaFree of " + address(memory) + ", which is no allocation");
@@ -190,81 +275,91 @@ cudaError_t cudaFree(void* memory) {
   return last_error;
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
-  *free = capacity - bytes_held;
+  const std::lock_guard lock(device);
+  *free = capacity - std::min(bytes_held, capacity);
   *total = capacity;
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  const DeviceSection section;
+// From the host's heap the bytes are taken at once; to the host they come when somebody has waited.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const std::lock_guard lock(device);
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  const auto fits = [bytes](bool on_device, const void* p, const char* what) {
-    if (on_device) return is_device_memory(p, bytes, what);
-    if (find(p) == nullptr) return true;
-    fault(cudaErrorInvalidValue, std::string(what) + " is in device memory, not in the host's");
-    return false;
+  const auto fits = [to, from, to_device, from_device, bytes] {
+    const auto is_right = [bytes](bool on_device, const void* p, const char* what) {
+      if (on_device) return is_device_memory(p, bytes, what);
+      if (find(p) == nullptr) return true;
+      fault(cudaErrorInvalidValue, std::string(what) + " is in device memory, not in the host's");
+      return false;
+    };
+    return is_right(to_device, to, "the destination of a copy") && is_right(from_device, from, "the source of a copy");
   };
-  if (!fits(to_device, to, "the destination of a copy") || !fits(from_device, from, "the source of a copy"))
-    return last_error;
-  std::memcpy(to, from, bytes);
+  if (!fits()) return last_error;
+  if (from_device || is_capturing(stream)) {
+    enqueue(stream, "copies", [=] {
+      if (fits()) std::memcpy(to, from, bytes);
+    });
+  } else {
+    const auto* bytes_now = static_cast<const char*>(from);
+    enqueue(stream, "copies", [=, taken = std::vector<char>(bytes_now, bytes_now + bytes)] {
+      if (fits()) std::memcpy(to, taken.data(), bytes);
+    });
+  }
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = nullptr;
+  const std::lock_guard lock(device);
+  *stream = new CUstream_st;
+  streams.insert(*stream);
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-
-// ---- cuBLAS, over the BLAS of the host
-
-cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
-  *handle = nullptr;
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasSetStream_v2(cublasHandle_t, cudaStream_t) { return CUBLAS_STATUS_SUCCESS; }
-const char* cublasGetStatusString(cublasStatus_t) { return cudaGetErrorString(cudaGetLastError()); }
-
-void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*,
-            const float*, const int*, const float*, float*, const int*);
-void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*,
-            const double*, const int*, const double*, double*, const int*);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const std::lock_guard lock(device);
+  ++counts["waits"];
+  if (is_forbidden_now("cudaStreamSynchronize")) return last_error;
+  return finish(stream_of(stream));
 }
 
-namespace {
-
-template <class eT, class Gemm>
-cublasStatus_t gemm(Gemm blas, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const eT* alpha,
-                    const eT* a, int lda, const eT* b, int ldb, const eT* beta, eT* c, int ldc) {
-  const DeviceSection section;
-  const auto matrix = [](const char* name, const eT* x, int rows, int cols, int ld) {
-    if (rows == 0 || cols == 0) return true;
-    if (rows < 0 || cols < 0 || ld < rows) {
-      fault(cudaErrorInvalidValue, std::string("gemm: ") + name + " is " + std::to_string(rows) + "x" +
-                                       std::to_string(cols) + " with leading dimension " + std::to_string(ld));
-      return false;
-    }
-    const std::size_t elements =
-        static_cast<std::size_t>(ld) * static_cast<std::size_t>(cols - 1) + static_cast<std::size_t>(rows);
-    return is_device_memory(x, elements * sizeof(eT), std::string("gemm: ") + name);
-  };
-  if (!matrix("A", a, ta == CUBLAS_OP_N ? m : k, ta == CUBLAS_OP_N ? k : m, lda) ||
-      !matrix("B", b, tb == CUBLAS_OP_N ? k : n, tb == CUBLAS_OP_N ? n : k, ldb) || !matrix("C", c, m, n, ldc))
-    return CUBLAS_STATUS_INVALID_VALUE;
-  blas(ta == CUBLAS_OP_N ? "N" : "T", tb == CUBLAS_OP_N ? "N" : "T", &m, &n, &k, alpha, a, &lda, b, &ldb, beta, c,
-       &ldc);
-  return CUBLAS_STATUS_SUCCESS;
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  const std::lock_guard lock(device);
+  CUstream_st& s = stream_of(stream);
+  if (s.graph != nullptr) return fault(cudaErrorStreamCaptureUnsupported, "a capture within a capture");
+  s.graph = std::make_unique<CUgraph_st>();
+  s.capture_is_spoiled = false;
+  return cudaSuccess;
 }
-
-}  // namespace
-
-extern "C" cublasStatus_t cublasSgemm_v2(cublasHandle_t, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                                         int k, const float* alpha, const float* a, int lda, const float* b, int ldb,
-                                         const float* beta, float* c, int ldc) {
-  return gemm(sgemm_, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  const std::lock_guard lock(device);
+  CUstream_st& s = stream_of(stream);
+  *graph = nullptr;
+  std::unique_ptr<CUgraph_st> captured = std::move(s.graph);
+  if (captured == nullptr) return fault(cudaErrorInvalidValue, "the end of a capture that never began");
+  if (s.capture_is_spoiled) return cudaErrorStreamCaptureInvalidated;
+  *graph = captured.release();
+  return cudaSuccess;
 }
-extern "C" cublasStatus_t cublasDgemm_v2(cublasHandle_t, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                                         int k, const double* alpha, const double* a, int lda, const double* b, int ldb,
-                                         const double* beta, double* c, int ldc) {
-  return gemm(dgemm_, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  const std::lock_guard lock(device);
+  *exec = new CUgraphExec_st{graph->work};
+  ++counts["executable graphs"];
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  const std::lock_guard lock(device);
+  --counts["executable graphs"];
+  delete exec;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  const std::lock_guard lock(device);
+  CUstream_st& s = stream_of(stream);
+  ++counts["graphs"];
+  s.pending.insert(s.pending.end(), exec->work.begin(), exec->work.end());
+  return cudaSuccess;
+}
 }

@@ -1,8 +1,34 @@
 // The one place where kernels are launched and shared memory is obtained. Compiled without nvcc, the same sources run
-// on the host: tests/cuda_stand_in then provides both, and threadIdx and its like.
+// on the host: tests/cuda_stand_in then provides both, and threadIdx, shuffles and their like.
 #pragma once
 
+#include <cstdint>
+
 #include <cuda_runtime.h>
+
+namespace armagrad::cuda {
+
+/// Numbers of any kind on their way to the device, as an argument.
+struct Words {
+  std::uint64_t word[8];
+};
+
+/// A number that a captured graph reads from device memory, where it can change between launches, and a direct launch
+/// gets by value. Made by Context::live.
+template <class T>
+struct Live {
+  const T* where;  // in device memory, or null
+  T value;
+  __host__ __device__ T operator()() const { return where != nullptr ? *where : value; }
+};
+
+/// Of a command: out = alpha f + beta out.
+template <class eT>
+struct Factors {
+  eT alpha, beta;
+};
+
+}  // namespace armagrad::cuda
 
 #ifdef __CUDACC__
 
@@ -11,7 +37,7 @@
 
 namespace armagrad::cuda {
 
-/// Arguments are numbers, pointers to device memory and Views of it: what the stand-in can check.
+/// Arguments are numbers, pointers to device memory, Views of it, Live numbers and Words: what the stand-in can check.
 template <class... P>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             std::type_identity_t<P>... arguments) {

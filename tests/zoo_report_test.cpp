@@ -456,7 +456,8 @@ BOOST_AUTO_TEST_CASE(pixels_beyond_the_range_or_without_a_value_are_drawn_as_its
 }
 
 BOOST_AUTO_TEST_CASE(values_with_a_sign_have_a_colour_each_and_one_scale) {
-  const auto html = signed_image_grid({{arma::mat{{-2, 0, 1}}, "a\nb & c"}, {arma::mat{{4}}, ""}}, 2).html;
+  const auto html =
+      signed_image_grid({{arma::mat{{-2, 0, 1}}, "a\nb & c"}, {arma::mat(1, 1, arma::fill::value(4.0)), ""}}, 2).html;
   check_contains(html, "fill=\"var(--c1)\"");
   check_contains(html,
                  "<path fill=\"var(--c2)\" fill-opacity=\"0.5\" d=\"M0 0h1v1h-1z\"/>"

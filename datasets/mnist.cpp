@@ -94,7 +94,7 @@ std::string fill(const std::string& cache, const ImageSet& set, const ImageOptio
   if (!options.download) return "downloading is off";
   const bool known = std::none_of(files.begin(), files.end(), [](const auto* f) { return f->sha256.empty(); });
   if (set.mirrors.empty() || !known) return "no mirror of it is known";
-  if (const std::string why = detail::no_download(); !why.empty()) return why;
+  if (std::string why = detail::no_download(); !why.empty()) return why;
   std::error_code error;
   fs::create_directories(cache, error);
   if (error)
@@ -119,7 +119,7 @@ std::string fill(const std::string& cache, const ImageSet& set, const ImageOptio
       what.progress = [&](std::uint64_t done, std::uint64_t total) {
         options.progress({file->name + ".gz", done, total});
       };
-    if (const std::string why = detail::download(what); !why.empty()) return why;
+    if (std::string why = detail::download(what); !why.empty()) return why;
   }
   return "";
 }

@@ -121,7 +121,7 @@ GpFit fit_gp(arma::vec theta, const arma::vec& t, const arma::vec& y, const GpOp
   for (int step = 0; step < options.gradient_steps; ++step) {
     const auto [at, gradient] = value_and_grad(loss, theta);
     note(at, gradient);
-    const arma::vec before = theta;
+    const arma::vec before(theta);
     if (!move(at, -reach / arma::norm(gradient) * gradient)) break;
     reach = 2 * arma::norm(theta - before);
   }

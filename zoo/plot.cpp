@@ -365,12 +365,12 @@ std::string image_html(const arma::mat& pixels, Share share) {
       const int level = shade(share(pixels(r, c)));
       for (end = c + 1; end < pixels.n_cols && shade(share(pixels(r, end))) == level;) ++end;
       if (level != 0)
-        paths[static_cast<std::size_t>(level + shades)] += fmt::format("M{} {}h{}v1h-{}z", c, r, end - c, end - c);
+        paths[place_of(level)] += fmt::format("M{} {}h{}v1h-{}z", c, r, end - c, end - c);
     }
   }
   std::string html;
   for (int level = -shades; level <= shades; ++level) {
-    const auto& path = paths[static_cast<std::size_t>(level + shades)];
+    const auto& path = paths[place_of(level)];
     if (path.empty()) continue;
     html += fmt::format("<path {}fill-opacity=\"{:.3g}\" d=\"{}\"/>", level < 0 ? "fill=\"var(--c2)\" " : "",
                         std::abs(level) / static_cast<double>(shades), path);

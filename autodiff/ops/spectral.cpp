@@ -758,7 +758,7 @@ struct SvdFull {
       arma::vec S;
       arma::svd(U, S, V, in[0]);
       const arma::uword k = S.n_elem;
-      const arma::mat y = U.cols(0, k - 1) * arma::diagmat(arma::exp(S) % S) * V.cols(0, k - 1).t();
+      arma::mat y = U.cols(0, k - 1) * arma::diagmat(arma::exp(S) % S) * V.cols(0, k - 1).t();
       if (U.n_cols > k) return arma::join_rows(y, arma::mat(U.tail_cols(U.n_cols - k) * U.tail_cols(U.n_cols - k).t()));
       if (V.n_cols == k) return y;
       return arma::join_cols(y, arma::mat(V.tail_cols(V.n_cols - k) * V.tail_cols(V.n_cols - k).t()));

@@ -238,12 +238,12 @@ struct OperationInfo {
   const char* name;
   const char* const* operand_names;  // null-terminated; may be shorter than the operands
   Shape (*shape)(Operands&);
-  void (*eval)(Eval<eT>&);                                // null: a leaf
-  const Kernel<eT>* kernel;                               // not null: eval is no more than this on the operands in order
-  void (*vjp)(Rule<eT>&);                                 // null: no gradient flows through
-  bool (*direct)(Graph<eT>&, std::uint32_t node);         // null, or a short cut of vjp in a first-order pass
-  void (*jvp)(ForwardRule<eT>&);                          // null: made from vjp, unless the operation is linear
-  std::size_t (*alias)(const Operands&);                  // the result is operand 0's memory from this element on
+  void (*eval)(Eval<eT>&);                         // null: a leaf
+  const Kernel<eT>* kernel;                        // not null: eval is no more than this on the operands in order
+  void (*vjp)(Rule<eT>&);                          // null: no gradient flows through
+  bool (*direct)(Graph<eT>&, std::uint32_t node);  // null, or a short cut of vjp in a first-order pass
+  void (*jvp)(ForwardRule<eT>&);                   // null: made from vjp, unless the operation is linear
+  std::size_t (*alias)(const Operands&);           // the result is operand 0's memory from this element on
   std::uint32_t attribute_bytes;
   std::uint8_t results;
   bool accumulates;      // honours alpha and beta

@@ -1,6 +1,7 @@
 // The Gaussian process of the zoo: its likelihood, its fit and its report.
 #define BOOST_TEST_MODULE zoo_gp
 #include <boost/test/unit_test.hpp>
+#include <fmt/format.h>
 
 #include <armagrad/armagrad.hpp>
 
@@ -73,5 +74,5 @@ BOOST_AUTO_TEST_CASE(the_report_is_complete) {
   const std::string json = zoo::gaussian_process({.every = 7, .newton_steps = 60}).json();
   for (const char* id : {"gp.log_likelihood.start", "gp.log_likelihood.newton", "gp.parameter.season.amplitude",
                          "gp.gradient", "gp.prediction.mean"})
-    BOOST_TEST(json.find("\"" + std::string(id) + "\"") != std::string::npos, id);
+    BOOST_TEST(json.find(fmt::format("\"{}\"", id)) != std::string::npos, id);
 }

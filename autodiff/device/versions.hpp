@@ -7,7 +7,8 @@
 
 namespace armagrad::detail {
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// Under AddressSanitizer the plain version stands for all: the source is the same, and three take long to compile.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__)
 // `flatten` takes the whole loop into the marked function; a call left over would run the plain version.
 #define ARMAGRAD_VERSION(instructions) __attribute__((target(instructions), flatten))
 template <class eT, void (*code)(const Command<eT>&)>

@@ -504,7 +504,7 @@ struct Qr {
       arma::mat Q, R;
       arma::qr(Q, R, in[0]);
       const arma::uword k = std::min(R.n_rows, R.n_cols), m = Q.n_rows;
-      const arma::mat y = square(Q.cols(0, k - 1)) * R.rows(0, k - 1);
+      arma::mat y = square(Q.cols(0, k - 1)) * R.rows(0, k - 1);
       if (m == k) return y;
       const arma::mat rest = Q.cols(k, m - 1);
       return arma::join_rows(y, rest * rest.t());

@@ -20,6 +20,7 @@ class OnDevice {
     std::vector<float> x(view.size());
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i + 1);
     device().upload(view.data, x.data(), x.size() * sizeof(float));
+    device().synchronize();  // the seeds use another stream
   }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;

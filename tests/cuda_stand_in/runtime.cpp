@@ -35,6 +35,8 @@ namespace {
 
 constexpr unsigned char guard = 0xA5, poison = 0xFF;  // bytes of 0xFF are NaN
 constexpr std::size_t guard_bytes = 256;              // at each end, at least
+// What is larger starts as zeros: pages that nobody has touched cost nothing when they are opened and closed.
+constexpr std::size_t largest_poisoned = std::size_t{16} << 20;
 
 struct Allocation {
   std::size_t bytes;
@@ -252,7 +254,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   if (mapping == MAP_FAILED) return cudaErrorMemoryAllocation;
   char* start = static_cast<char*>(mapping) + guard_bytes;  // aligned to 256 bytes, as cudaMalloc's are
   std::memset(mapping, guard, guard_bytes);
-  std::memset(start, poison, bytes);
+  if (bytes < largest_poisoned) std::memset(start, poison, bytes);
   std::memset(start + bytes, guard, mapped - guard_bytes - bytes);
   allocations[start] = {bytes, static_cast<char*>(mapping), mapped};
   bytes_held += bytes;

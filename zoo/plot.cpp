@@ -360,12 +360,12 @@ int shade(double share) {
 template <class Share>
 std::string image_html(const arma::mat& pixels, Share share) {
   std::vector<std::string> paths(2 * shades + 1);
+  const auto place_of = [](int level) { return static_cast<std::size_t>(level) + std::size_t{shades}; };
   for (arma::uword r = 0; r < pixels.n_rows; ++r) {
     for (arma::uword c = 0, end = 0; c < pixels.n_cols; c = end) {
       const int level = shade(share(pixels(r, c)));
       for (end = c + 1; end < pixels.n_cols && shade(share(pixels(r, end))) == level;) ++end;
-      if (level != 0)
-        paths[place_of(level)] += fmt::format("M{} {}h{}v1h-{}z", c, r, end - c, end - c);
+      if (level != 0) paths[place_of(level)] += fmt::format("M{} {}h{}v1h-{}z", c, r, end - c, end - c);
     }
   }
   std::string html;

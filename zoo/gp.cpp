@@ -101,7 +101,7 @@ GpFit fit_gp(arma::vec theta, const arma::vec& t, const arma::vec& y, const GpOp
   };
   GpFit fit{theta, 0, {}, {}, {}, 0};
   Progress progress("Gaussian process", options.gradient_steps + options.newton_steps);
-  // Moves along `step`, halved until the value falls, or stands still to rounding. Returns how far: 0 if it never falls.
+  // Moves along `step`, halved until the value falls or stands still to rounding. Returns how far; 0 if it never falls.
   const auto move = [&](double from, const arma::vec& step) {
     from += 1e-11 * std::abs(from);
     for (double scale = 1; scale > 1e-10; scale /= 2) {

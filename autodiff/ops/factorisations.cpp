@@ -62,15 +62,43 @@ void cholesky_host(const Command<eT>& c) {
   load_symmetric(by, c.in[0], c.out.data);
   const std::size_t order = c.out.rows;
   if (order == 0) return;
-  char uplo = 'U';
-  blas_int n = static_cast<blas_int>(order), info = 0;
-  arma::lapack::potrf(&uplo, &n, c.out.data, &n, &info);
-  if (info != 0)
+  if (const std::size_t failed = factorise_cholesky(order, c.out.data, order); failed != 0)
     throw ValueError(
         fmt::format("{}: A is {} and not positive definite: its leading {}x{} block is not; if it should "
                     "be, add a small multiple of the identity",
-                    by, size_text(c.out), info, info));
+                    by, size_text(c.out), failed, failed));
   for (std::size_t j = 0; j < order; ++j) std::fill_n(c.out.data + j * order + j + 1, order - j - 1, eT(0));
+}
+
+// The gradient by A = R' R from G, that by R: W + W' with W = R^-1 T R^-T, T the lower triangle of R G', half of it and
+// half of that on the diagonal. T' and R^-1 T' are upper triangular, and made in blocks of columns.   in: R, G
+template <class eT>
+void cholesky_gradient(const Command<eT>& c) {
+  const View<const eT> r = c.in[0], g = c.in[1];
+  const std::size_t n = r.rows;
+  constexpr std::size_t block = 64, tile = 16;
+  Scratch scratch;
+  eT *x = scratch.take<eT>(n * n), *w = c.out.data;
+  for (std::size_t first = 0; first < n; first += block) {
+    const std::size_t size = std::min(block, n - first), next = first + size;
+    multiply(false, true, next, size, n - first, g.data + first * g.ld, g.ld, r.data + first * (r.ld + 1), r.ld,
+             x + first * n, n, eT(0.5));
+    for (std::size_t j = first; j < next; ++j) {
+      x[j * (n + 1)] /= 2;
+      std::fill(x + j * n + j + 1, x + (j + 1) * n, eT(0));
+    }
+    substitute(true, false, false, next, size, r.data, r.ld, x + first * n, n);
+  }
+  for (std::size_t k = 0; k < n; k += tile)  // W = x'
+    for (std::size_t q = 0; q < n; q += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = q; i < std::min(q + tile, n); ++i) w[i + j * n] = x[j + i * n];
+  substitute(true, false, false, n, n, r.data, r.ld, w, n);
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t q = k; q < n; q += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = std::max(q, j); i < std::min(q + tile, n); ++i)
+          w[i + j * n] = w[j + i * n] = w[i + j * n] + w[j + i * n];
 }
 
 // out: L (m x k), U (k x n), P (m x m) with P' L U = A, k = min(m, n)
@@ -78,14 +106,13 @@ template <class eT>
 void lu_host(const Command<eT>& c) {
   const View<const eT> a = c.in[0];
   const View<eT> l = c.out, u = c.more_out[0], p = c.more_out[1];
-  blas_int m = static_cast<blas_int>(a.rows), n = static_cast<blas_int>(a.cols), info = 0;
   norm1_of_finite("lu", a);
   Scratch scratch;
   eT* x = scratch.take<eT>(a.size());
   auto* pivots = scratch.take<blas_int>(l.cols);
   auto* order = scratch.take<std::uint32_t>(a.rows);
   copy_contiguous(a, x);
-  if (a.size() != 0) arma::lapack::getrf(&m, &n, x, &m, pivots, &info);
+  factorise_lu(a.rows, a.cols, x, a.rows, pivots);
   for (std::size_t j = 0; j < l.cols; ++j)
     for (std::size_t i = 0; i < l.rows; ++i)
       l.data[i + j * l.ld] = i > j ? x[i + j * a.rows] : (i == j ? eT(1) : eT(0));
@@ -277,6 +304,17 @@ struct FoldTriangle {
 using Symmatu = Symmat<true>;
 using Symmatl = Symmat<false>;
 
+// What Chol's rule says, in one pass: for first derivatives, of which none are taken.
+struct CholGradient {
+  static constexpr auto name = "chol";
+  static constexpr const char* operands[] = {"R", "dR", nullptr};
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_host<cholesky_gradient<eT>>(e, 0, 2);
+  }
+};
+
 // R with R' R = A, upper triangular. With S = symmatl(R dR') / 2: dA = R^-1 S R^-T (Murray 2016, arXiv:1602.07527).
 struct Chol {
   static constexpr auto name = "chol";
@@ -289,7 +327,9 @@ struct Chol {
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
-    const Var<eT> c = r.result(), s = 0.5 * symmatl(matmul(c, r.grad().t()));  // (n x n)
+    const Var<eT> c = r.result();
+    if (c.graph().may_fuse()) return r.accumulate(0, apply<CholGradient>(c, r.grad()));
+    const Var<eT> s = 0.5 * symmatl(matmul(c, r.grad().t()));  // (n x n)
     const Var<eT> y = triangular_solve(c, s, Triangle::upper, false, false, name);
     r.accumulate(0, triangular_solve(c, y.t(), Triangle::upper, false, false, name));
   }

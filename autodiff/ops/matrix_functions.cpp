@@ -98,12 +98,10 @@ void exponential(const char* by, View<const eT> a, eT* out) {
     t[i] = v[i] - u[i];
     v[i] += u[i];
   }
-  blas_int order = static_cast<blas_int>(n), info = 0;
   auto* pivots = scratch.take<blas_int>(n);
-  arma::lapack::getrf(&order, &order, t, &order, pivots, &info);
-  char trans = 'N';
-  if (info == 0) arma::lapack::getrs(&trans, &order, &order, t, &order, pivots, v, &order, &info);
-  if (info != 0) throw ValueError(fmt::format("{}: the Pade approximation of A ({}) is singular", by, size_text(a)));
+  if (!factorise_lu(n, n, t, n, pivots))
+    throw ValueError(fmt::format("{}: the Pade approximation of A ({}) is singular", by, size_text(a)));
+  solve_factorised(false, n, n, t, pivots, v, n);
   for (; squarings > 0; --squarings) {
     product(v, v, t);
     std::swap(v, t);

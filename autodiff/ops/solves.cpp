@@ -13,18 +13,20 @@ namespace {
 template <class eT>
 struct Lu {
   static_assert(sizeof(blas_int) <= sizeof(eT));
-  static std::size_t size(std::size_t n) { return n * n + n + 3; }
+  static std::size_t size(std::size_t n) { return n * n + n + 4; }
   Lu(eT* memory, std::size_t n)
-      : factors(memory), extra(memory + n * n), pivots(reinterpret_cast<blas_int*>(extra + 3)) {}
+      : factors(memory), extra(memory + n * n), pivots(reinterpret_cast<blas_int*>(extra + 4)) {}
   // For LAPACK routines that do not write what they take as non-const.
   Lu(View<const eT> v, std::size_t n) : Lu(const_cast<eT*>(v.data), n) {}
 
   eT* factors;  // L and U in one n x n matrix; of a band matrix those of gbtrf, 2 kl + ku + 1 rows
   eT* extra;
   blas_int* pivots;
-  eT& rcond() { return extra[0]; }  // the estimated reciprocal condition number in the 1-norm; 0: exactly singular
+  // The reciprocal condition number in the 1-norm; 0: exactly singular; -1: not yet asked for (`known_rcond`).
+  eT& rcond() { return extra[0]; }
   eT& below() { return extra[1]; }  // the diagonals of a band matrix below the main one, and above; -1: dense
   eT& above() { return extra[2]; }
+  eT& norm() { return extra[3]; }   // of A, the 1-norm
   bool banded() const { return extra[1] >= 0; }
   blas_int kl() const { return static_cast<blas_int>(extra[1]); }
   blas_int ku() const { return static_cast<blas_int>(extra[2]); }
@@ -64,38 +66,45 @@ void lu_factors(const Command<eT>& c) {
   const View<const eT> a = c.in[0];
   blas_int n = static_cast<blas_int>(a.rows), info = 0;
   Lu<eT> lu(c.out.data, a.rows);
-  const eT norm = norm1_of_finite(attributes_of<AskedBy>(c).by, a);
-  lu.rcond() = 1;
+  lu.norm() = norm1_of_finite(attributes_of<AskedBy>(c).by, a);
+  lu.rcond() = n == 0 ? 1 : -1;
   lu.below() = lu.above() = -1;
-  if (n == 0) return;
-  char one = '1';
-  Scratch scratch;
   std::size_t kl = 0, ku = 0;
-  if (is_band(a, kl, ku)) {
-    lu.below() = static_cast<eT>(kl);
-    lu.above() = static_cast<eT>(ku);
-    blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
-    for (std::size_t j = 0; j < a.cols; ++j) {
-      eT* column = lu.factors + j * static_cast<std::size_t>(rows);
-      std::fill_n(column, rows, eT(0));
-      for (std::size_t i = j > ku ? j - ku : 0; i < std::min<std::size_t>(j + kl + 1, a.rows); ++i)
-        column[kl + ku + i - j] = a.data[i + j * a.ld];
-    }
-    arma::lapack::gbtrf(&n, &n, &below, &above, lu.factors, &rows, lu.pivots, &info);
-    if (info == 0)
-      arma::lapack::gbcon(&one, &n, &below, &above, lu.factors, &rows, lu.pivots, &norm, &lu.rcond(),
-                          scratch.take<eT>(3 * a.rows), scratch.take<blas_int>(a.rows), &info);
-    else
-      lu.rcond() = 0;
+  if (!is_band(a, kl, ku)) {
+    copy_contiguous(a, lu.factors);
+    if (!factorise_lu(a.rows, a.cols, lu.factors, a.rows, lu.pivots)) lu.rcond() = 0;
     return;
   }
-  copy_contiguous(a, lu.factors);
-  arma::lapack::getrf(&n, &n, lu.factors, &n, lu.pivots, &info);
-  if (info == 0)
-    arma::lapack::gecon(&one, &n, lu.factors, &n, &norm, &lu.rcond(), scratch.take<eT>(4 * a.rows),
-                        scratch.take<blas_int>(a.rows), &info);
-  else
-    lu.rcond() = 0;
+  lu.below() = static_cast<eT>(kl);
+  lu.above() = static_cast<eT>(ku);
+  blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
+  for (std::size_t j = 0; j < a.cols; ++j) {
+    eT* column = lu.factors + j * static_cast<std::size_t>(rows);
+    std::fill_n(column, rows, eT(0));
+    for (std::size_t i = j > ku ? j - ku : 0; i < std::min<std::size_t>(j + kl + 1, a.rows); ++i)
+      column[kl + ku + i - j] = a.data[i + j * a.ld];
+  }
+  arma::lapack::gbtrf(&n, &n, &below, &above, lu.factors, &rows, lu.pivots, &info);
+  if (info != 0) lu.rcond() = 0;
+}
+
+// The estimate of LAPACK's gecon, made when a solve asks first. A log_det never does, an inverse knows without it.
+template <class eT>
+eT known_rcond(Lu<eT>& lu, std::size_t order) {
+  if (lu.rcond() >= 0) return lu.rcond();
+  Scratch scratch;
+  char one = '1';
+  blas_int n = static_cast<blas_int>(order), info = 0;
+  auto* integers = scratch.take<blas_int>(order);
+  if (lu.banded()) {
+    blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
+    arma::lapack::gbcon(&one, &n, &below, &above, lu.factors, &rows, lu.pivots, &lu.norm(), &lu.rcond(),
+                        scratch.take<eT>(3 * order), integers, &info);
+  } else {
+    arma::lapack::gecon(&one, &n, lu.factors, &n, &lu.norm(), &lu.rcond(), scratch.take<eT>(4 * order), integers, &info);
+  }
+  if (!(lu.rcond() >= 0)) lu.rcond() = 0;  // NaN, from overflow
+  return lu.rcond();
 }
 
 struct SolveOptions {
@@ -109,42 +118,24 @@ void require_regular(const char* by, std::uint32_t n, eT rcond, bool checked) {
     fail_singular(by, n, static_cast<double>(rcond));
 }
 
-// P x, or P' x `back`, for each column x.
-template <class eT>
-void exchange_rows(const Lu<eT>& lu, View<eT> x, bool back) {
-  const std::size_t n = x.rows;
-  for (std::size_t j = 0; j < x.cols; ++j) {
-    eT* column = x.data + j * x.ld;
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t k = back ? n - 1 - i : i;
-      std::swap(column[k], column[static_cast<std::size_t>(lu.pivots[k]) - 1]);
-    }
-  }
-}
-
 // in: B, LU
 template <class eT>
 void lu_solve(const Command<eT>& c) {
   const auto& o = attributes_of<SolveOptions>(c);
   const View<const eT> b = c.in[0];
   Lu<eT> lu(c.in[1], b.rows);
-  require_regular(o.by, b.rows, lu.rcond(), o.checked);
+  if (o.checked)
+    require_regular(o.by, b.rows, known_rcond(lu, b.rows), true);
+  else if (lu.rcond() == eT(0))
+    fail_singular(o.by, b.rows, 0);
   copy_contiguous(b, c.out.data);
   if (b.size() == 0) return;
+  if (!lu.banded())
+    return solve_factorised(o.transposed, b.rows, b.cols, lu.factors, lu.pivots, c.out.data, std::size_t{b.rows});
   char trans = o.transposed ? 'T' : 'N';
   blas_int n = static_cast<blas_int>(b.rows), m = static_cast<blas_int>(b.cols), info = 0;
-  if (lu.banded()) {
-    blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
-    arma::lapack::gbtrs(&trans, &n, &below, &above, &m, lu.factors, &rows, lu.pivots, c.out.data, &n, &info);
-  } else if (m < 8) {
-    arma::lapack::getrs(&trans, &n, &m, lu.factors, &n, lu.pivots, c.out.data, &n, &info);
-  } else {
-    const std::size_t order = b.rows, cols = b.cols;
-    if (!o.transposed) exchange_rows(lu, c.out, false);
-    substitute(o.transposed, o.transposed, !o.transposed, order, cols, lu.factors, order, c.out.data, order);
-    substitute(!o.transposed, o.transposed, o.transposed, order, cols, lu.factors, order, c.out.data, order);
-    if (o.transposed) exchange_rows(lu, c.out, true);
-  }
+  blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
+  arma::lapack::gbtrs(&trans, &n, &below, &above, &m, lu.factors, &rows, lu.pivots, c.out.data, &n, &info);
 }
 
 template <class eT>
@@ -169,13 +160,6 @@ void write_inverse(Lu<eT>& lu, View<eT> y) {
     return;
   }
   const std::size_t order = y.rows;
-  if (order < 64) {
-    Scratch scratch;
-    std::copy_n(lu.factors, y.size(), y.data);
-    blas_int size = 64 * n;
-    arma::lapack::getri(&n, y.data, &n, lu.pivots, scratch.take<eT>(64 * order), &size, &info);
-    return;
-  }
   // L^-1, which is triangular, then U^-1 times it, then the exchanges: getri in products instead of substitutions.
   set_identity(y);
   constexpr std::size_t block = 64;
@@ -208,9 +192,12 @@ void lu_inverse(const Command<eT>& c) {
   const auto& o = attributes_of<InverseOptions>(c);
   const std::uint32_t n = c.out.rows;
   Lu<eT> lu(c.in[0], n);
-  require_regular(o.by, n, lu.rcond(), true);
   if (n == 0) return;
+  if (lu.rcond() == eT(0)) fail_singular(o.by, n, 0);
   write_inverse(lu, c.out);
+  const eT rcond = 1 / (lu.norm() * norm1(View<const eT>(c.out)));
+  lu.rcond() = rcond > 0 ? rcond : 0;  // 0 also for NaN
+  require_regular(o.by, n, lu.rcond(), true);
   if (o.transposed) transpose_in_place(c.out);
 }
 
@@ -260,7 +247,7 @@ void signed_svd(View<const eT> a, eT* u, eT* s, eT* vt, eT& sign) {
   sign = 1;
   for (const eT* q : {u, vt}) {
     copy_contiguous(View<const eT>{q, a.rows, a.rows, a.rows}, x);
-    arma::lapack::getrf(&n, &n, x, &n, integers, &info);
+    factorise_lu(order, order, x, order, integers);
     for (std::size_t i = 0; i < order; ++i)
       if ((x[i * (order + 1)] < 0) != (integers[i] != static_cast<blas_int>(i + 1))) sign = -sign;
   }
@@ -274,7 +261,7 @@ void cofactors(const Command<eT>& c) {
   if (n == 0) return;
   Lu<eT> lu(c.in[1], n);
   Scratch scratch;
-  if (lu.rcond() > std::sqrt(std::numeric_limits<eT>::epsilon())) {
+  if (known_rcond(lu, n) > std::sqrt(std::numeric_limits<eT>::epsilon())) {
     eT det = lu.odd(n) ? -1 : 1;
     for (std::size_t i = 0; i < n; ++i) det *= lu.diagonal(i, n);
     write_inverse(lu, c.out);
@@ -360,23 +347,26 @@ void cholesky_solve(const Command<eT>& c) {
   for (const bool transposed : {true, false})
     substitute(true, transposed, false, b.rows, b.cols, r.data, r.ld, c.out.data, b.rows);
 }
-// in: R
+// R^-1 R^-T, the upper triangle in blocks of columns.   in: R
 template <class eT>
 void cholesky_inverse(const Command<eT>& c) {
-  const std::size_t order = c.out.rows;
-  if (order == 0) return;
-  char uplo = 'U';
-  blas_int n = static_cast<blas_int>(order), info = 0;
-  copy_contiguous(c.in[0], c.out.data);
-  arma::lapack::potri(&uplo, &n, c.out.data, &n, &info);
-  if (info != 0) fail_singular(attributes_of<AskedBy>(c).by, order, 0);
-  eT* y = c.out.data;
-  constexpr std::size_t block = 16;
-  for (std::size_t k = 0; k < order; k += block)
-    for (std::size_t r = k; r < order; r += block)
-      for (std::size_t j = k; j < std::min(k + block, order); ++j)
-        for (std::size_t i = std::max(r, j + 1); i < std::min(r + block, order); ++i)
-          y[i + j * order] = y[j + i * order];
+  const std::size_t n = c.out.rows;
+  const View<const eT> r = c.in[0];
+  constexpr std::size_t block = 64;
+  Scratch scratch;
+  eT *x = scratch.take<eT>(n * n), *y = c.out.data;
+  set_identity(View<eT>{x, c.out.rows, c.out.rows, c.out.rows});
+  for (std::size_t j = 0; j < n; j += block)
+    substitute(true, false, false, std::min(j + block, n), std::min(block, n - j), r.data, r.ld, x + j * n, n);
+  for (std::size_t j = 0; j < n; j += block) {
+    const std::size_t size = std::min(block, n - j);
+    multiply(false, true, j + size, size, n - j, x + j * n, n, x + j * (n + 1), n, y + j * n, n);
+  }
+  constexpr std::size_t tile = 16;
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t q = k; q < n; q += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = std::max(q, j + 1); i < std::min(q + tile, n); ++i) y[i + j * n] = y[j + i * n];
 }
 // in: R
 template <class eT>

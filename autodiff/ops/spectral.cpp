@@ -42,10 +42,9 @@ void transpose_into(const eT* from, std::size_t rows, std::size_t cols, eT* to) 
         for (std::size_t i = r; i < std::min(r + block, rows); ++i) to[j + i * cols] = from[i + j * rows];
 }
 
-// s alone: descending singular values. u: rows x u_cols, vt: v_cols x cols.
+// Descending singular values; with job 'S' or 'A' also U and V'. vt: v_cols x cols.
 template <class eT>
-void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, std::size_t u_cols, eT* vt,
-                     std::size_t v_cols) {
+void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, eT* vt, std::size_t v_cols) {
   norm1_of_finite(by, a);
   Scratch scratch;
   eT* x = scratch.take<eT>(a.size());
@@ -54,7 +53,6 @@ void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, s
   blas_int m = static_cast<blas_int>(a.rows), n = static_cast<blas_int>(a.cols),
            ldv = static_cast<blas_int>(std::max<std::size_t>(v_cols, 1));
   blas_int info = 0, query = -1;
-  (void)u_cols;
   auto* integers = scratch.take<blas_int>(8 * k);
   eT best = 0;
   arma::lapack::gesdd(&job, &m, &n, x, &m, s, u, &m, vt, &ldv, &best, &query, integers, &info);
@@ -75,7 +73,7 @@ template <class eT>
 void singular_values_host(const Command<eT>& c) {
   if (c.out.size() == 0) return;
   eT none = 0;
-  singular_values(attributes_of<AskedBy>(c).by, c.in[0], 'N', c.out.data, &none, 0, &none, 0);
+  singular_values(attributes_of<AskedBy>(c).by, c.in[0], 'N', c.out.data, &none, &none, 0);
 }
 
 // out: U, s, V; econ or full by their shapes
@@ -93,7 +91,7 @@ void svd_host(const Command<eT>& c) {
   Scratch scratch;
   eT* vt = scratch.take<eT>(v.size());
   const bool econ = u.cols == s.rows && v.cols == s.rows;
-  singular_values(attributes_of<AskedBy>(c).by, a, econ ? 'S' : 'A', s.data, u.data, u.cols, vt, v.cols);
+  singular_values(attributes_of<AskedBy>(c).by, a, econ ? 'S' : 'A', s.data, u.data, vt, v.cols);
   transpose_into(vt, v.cols, v.rows, v.data);
 }
 
@@ -194,6 +192,48 @@ void require_unambiguous(const Command<eT>& c) {
     }
 }
 
+// What the rules below put between the vectors: skew(M) % E + diag(dw), for singular values
+// skew(M + N) % E + skew(M - N) % F + diag(dw), with the check of `require_unambiguous`. In one pass, for first
+// derivatives, of which none are taken.   in: M, w, dw, for singular values also N
+template <class eT>
+void between_vectors(const Command<eT>& c) {
+  const auto& o = attributes_of<AmbiguityOptions>(c);
+  const std::size_t n = c.out.rows;
+  const eT *m = c.in[0].data, *w = c.in[1].data, *v = c.in[3].data;
+  if (n == 0) return;
+  Command<eT> check = c;
+  eT nothing;
+  check.out.data = &nothing;
+  require_unambiguous(check);
+  eT top = 0;
+  for (std::size_t i = 0; i < n; ++i) top = std::max(top, std::abs(w[i]));
+  const eT same = same_value_tolerance(n, top);
+  const auto over_gap = [=](eT x, std::size_t i, std::size_t j) {
+    const eT gap = w[j] - w[i];
+    return std::abs(gap) <= same ? eT(0) : x / gap;
+  };
+  const auto over_sum = [=](eT x, std::size_t i, std::size_t j) {
+    const eT sum = w[i] + w[j];
+    return sum <= 2 * same ? eT(0) : x / sum;
+  };
+  constexpr std::size_t tile = 16;
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t r = k; r < n; r += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = std::max(r, j + 1); i < std::min(r + tile, n); ++i) {
+          const std::size_t ij = i + j * n, ji = j + i * n;
+          const eT a = (m[ij] - m[ji]) / 2;
+          if (!o.singular) {  // E is skew as well, so the product is symmetric
+            c.out.data[ij] = c.out.data[ji] = over_gap(a, i, j);
+            continue;
+          }
+          const eT b = (v[ij] - v[ji]) / 2, symmetric = over_gap(a + b, i, j), antisymmetric = over_sum(a - b, i, j);
+          c.out.data[ij] = symmetric + antisymmetric;
+          c.out.data[ji] = symmetric - antisymmetric;
+        }
+  for (std::size_t i = 0; i < n; ++i) c.out.data[i * (n + 1)] = o.values ? c.in[2].data[i] : eT(0);
+}
+
 // 0; throws if a column of X that belongs to a singular value 0 is not 0.   in: X, s
 template <class eT>
 void require_nothing_at_zero(const Command<eT>& c) {
@@ -254,8 +294,8 @@ void require_diagonalisable(const Command<eT>& c) {
   blas_int n = static_cast<blas_int>(x.rows), info = 0;
   const eT norm = norm1_of_finite("eig_gen", x);
   auto* integers = scratch.take<blas_int>(x.rows);
-  arma::lapack::getrf(&n, &n, lu, &n, integers, &info);
-  if (info == 0) arma::lapack::gecon(&one, &n, lu, &n, &norm, &rcond, scratch.take<eT>(4 * x.rows), integers, &info);
+  if (factorise_lu(x.rows, x.cols, lu, x.rows, integers))
+    arma::lapack::gecon(&one, &n, lu, &n, &norm, &rcond, scratch.take<eT>(4 * x.rows), integers, &info);
   if (!(rcond > std::numeric_limits<eT>::epsilon()))
     throw ValueError(
         fmt::format("eig_gen: A is {} and defective: it has fewer independent eigenvectors (reciprocal "
@@ -294,6 +334,34 @@ void pinv_host(const Command<eT>& c) {
   for (std::size_t j = 0; j < rank; ++j)
     for (std::size_t i = 0; i < v.rows; ++i) scaled[i + j * v.rows] = v.data[i + j * v.ld] / s.data[j];
   multiply(false, true, v.rows, u.rows, rank, scaled, v.rows, u.data, u.ld, c.out.data, c.out.ld);
+}
+// What Pinv's rule says, for first derivatives, of which none are taken. Where the rank is full, M or N is 0, which the
+// rule cannot know.   in: A, P, G, s
+template <class eT>
+void pinv_gradient(const Command<eT>& c) {
+  const View<const eT> a = c.in[0], p = c.in[1], g = c.in[2];
+  const View<eT> da = c.out;
+  const std::size_t m = a.rows, n = a.cols, rank = numerical_rank(attributes_of<ToleranceOptions>(c), c.in[3]);
+  Scratch scratch;
+  eT *pg = scratch.take<eT>(m * m), *x = scratch.take<eT>(m * n), *q = scratch.take<eT>(n * n);
+  const auto add_to = [&](const eT* from) {
+    for (std::size_t i = 0; i < da.size(); ++i) da.data[i] += from[i];
+  };
+  multiply(true, false, m, m, n, p.data, p.ld, g.data, g.ld, pg, m);
+  multiply(false, true, m, n, m, pg, m, p.data, p.ld, da.data, da.ld, eT(-1));
+  if (rank < m) {
+    multiply(true, true, m, n, m, pg, m, p.data, p.ld, x, m);  // G' P P'
+    multiply(false, false, n, n, m, p.data, p.ld, x, m, q, n);
+    add_to(x);
+    multiply(false, false, m, n, n, a.data, a.ld, q, n, da.data, da.ld, eT(-1), eT(1));
+  }
+  if (rank < n) {
+    multiply(false, true, n, n, m, p.data, p.ld, g.data, g.ld, q, n);
+    multiply(true, false, m, n, n, p.data, p.ld, q, n, x, m);  // P' P G'
+    multiply(false, false, m, m, n, x, m, p.data, p.ld, pg, m);
+    add_to(x);
+    multiply(false, false, m, n, m, pg, m, a.data, a.ld, da.data, da.ld, eT(-1), eT(1));
+  }
 }
 template <class eT>
 void rank_host(const Command<eT>& c) {
@@ -383,6 +451,15 @@ struct RequireUnambiguous {
     run_host<require_unambiguous<eT>>(e, 0, e.size());
   }
 };
+struct BetweenVectors {
+  static constexpr auto name = "vectors";
+  using Attributes = AmbiguityOptions;
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_host<between_vectors<eT>>(e, 0, e.size());
+  }
+};
 struct RequireNothingAtZero {
   static constexpr auto name = "vectors";
   using Attributes = AskedBy;
@@ -424,9 +501,13 @@ struct EigSym {
       return;
     }
     const Var<eT> m = matmul(v.t(), r.grad(1));  // (n x n)
-    Var<eT> inner = skew(m) % apply<Gaps>(w);
     const bool values = r.has_grad(0);
     const AmbiguityOptions o{name, values, false, true};
+    if (m.graph().may_fuse()) {
+      const Var<eT> inner = apply<BetweenVectors>(o, m, w, values ? r.grad(0) : w);
+      return r.accumulate(0, matmul(matmul(v, inner), v.t()));
+    }
+    Var<eT> inner = skew(m) % apply<Gaps>(w);
     inner = inner + (values ? apply<RequireUnambiguous>(o, m, w, r.grad(0)) : apply<RequireUnambiguous>(o, m, w));
     if (values) inner = inner + diagmat(r.grad(0));
     r.accumulate(0, matmul(matmul(v, inner), v.t()));
@@ -597,16 +678,20 @@ Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> 
   const Shape square{s.shape().rows, s.shape().rows};
   const Var<eT> m = du ? matmul(u.t(), *du) : r.constant(square, 0),
                 n = dv ? matmul(v.t(), *dv) : r.constant(square, 0);
-  Var<eT> inner = skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s);
   const AmbiguityOptions o{by, ds.has_value(), true, true};
-  inner = inner + apply<RequireUnambiguous>(o, m, s, ds ? *ds : s, n);
-  if (ds) inner = inner + diagmat(*ds);
+  const auto between = [&] {
+    const Var<eT> all = ds ? *ds : s;
+    if (m.graph().may_fuse()) return apply<BetweenVectors>(o, m, s, all, n);
+    const Var<eT> inner = skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s) +
+                          apply<RequireUnambiguous>(o, m, s, all, n);
+    return ds ? inner + diagmat(*ds) : inner;
+  };
   const Var<eT> inverse_s = apply<Reciprocals>(s).t();            // 1 x k
   const auto outside = [&](Var<eT> q, Var<eT> dq, Var<eT> qdq) {  // (I - Q Q') dQ S^-1
     const Var<eT> x = dq - matmul(q, qdq);
     return multiply(x, inverse_s) + apply<RequireNothingAtZero>({by}, x, s);
   };
-  Var<eT> left = matmul(u, inner);
+  Var<eT> left = matmul(u, between());
   if (du && u.n_rows() > u.n_cols()) left = left + outside(u, *du, m);
   Var<eT> da = matmul(left, v.t());
   if (dv && v.n_rows() > v.n_cols()) da = da + matmul(u, outside(v, *dv, n).t());
@@ -801,6 +886,16 @@ struct SvdValues {
   }
 };
 
+struct PinvGradient {
+  static constexpr auto name = "pinv";
+  static constexpr const char* operands[] = {"A", "P", "dP", "s", nullptr};
+  using Attributes = ToleranceOptions;
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_host<pinv_gradient<eT>>(e, 0, 4);
+  }
+};
 // The Moore-Penrose inverse P. With M = I - A P and N = I - P A, at constant rank
 // dA = -P' G P' + M G' P P' + P' P G' N.
 struct Pinv {
@@ -815,6 +910,8 @@ struct Pinv {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     const Var<eT> a = r.operand(0), p = r.result(), g = r.grad(), pt = p.t(), gt = g.t();
+    if (p.graph().may_fuse())
+      return r.accumulate(0, apply<PinvGradient>(r.template attributes<Attributes>(), a, p, g, r.operand(2)));
     const Var<eT> gp = matmul(gt, p);      // (m x n)(n x m)
     r.accumulate(0, -matmul(gp.t(), pt));  // -P' G P'
     const Var<eT> gpp = matmul(gp, pt);    // (m x m)(m x n)

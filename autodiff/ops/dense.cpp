@@ -240,7 +240,92 @@ void subtract_gram(std::size_t n, std::size_t k, const eT* x, std::size_t ldx, e
   subtract_gram(right, k, x + left * ldx, ldx, c + left * (ldc + 1), ldc);
 }
 
+template <class eT>
+struct SmallSvd {
+  std::size_t m, n;
+  const eT* a;
+  std::size_t lda;
+  eT *u, *s, *v;
+  bool done;
+};
+
+// Rotates pairs of columns of A and of V, from the identity on, until A's are orthogonal: then they are U's times s.
+template <class eT>
+void rotate_columns(SmallSvd<eT>& p) {
+  constexpr std::size_t rows = largest_small_svd, parts = rows / lanes<eT>;
+  constexpr eT epsilon = std::numeric_limits<eT>::epsilon();
+  using Column = Lanes<eT>[parts];
+  alignas(64) Column a[rows] = {}, v[rows] = {};
+  eT squares[rows] = {}, largest = 0;
+  const std::size_t n = p.n;
+  const auto element = [](Column& c, std::size_t i) -> eT& { return reinterpret_cast<eT*>(&c[0])[i]; };
+  const auto dot = [](const Column& x, const Column& y) {
+    Lanes<eT> sum = x[0] * y[0];
+    for (std::size_t w = 1; w < parts; ++w) sum += x[w] * y[w];
+    for (std::size_t step = lanes<eT> / 2; step > 0; step /= 2)
+      for (std::size_t i = 0; i < step; ++i) sum[i] += sum[i + step];
+    return sum[0];
+  };
+  for (std::size_t j = 0; j < n; ++j) {
+    for (std::size_t i = 0; i < p.m; ++i) element(a[j], i) = p.a[i + j * p.lda];
+    element(v[j], j) = 1;
+  }
+  bool rotated = true;
+  const std::size_t players = n + n % 2;  // every pair once in a sweep; those of a round are apart from each other
+  for (int sweep = 0; rotated; ++sweep) {
+    if (sweep == 20) return;
+    rotated = false;
+    for (std::size_t j = 0; j < n; ++j) squares[j] = dot(a[j], a[j]);
+    for (std::size_t round = 0; round + 1 < players; ++round)
+      for (std::size_t k = 0; k < players / 2; ++k) {
+        const std::size_t one = k == 0 ? players - 1 : (round + k) % (players - 1),
+                          other = (round + players - 1 - k) % (players - 1), i = std::min(one, other),
+                          j = std::max(one, other);
+        if (j >= n) continue;
+        const eT product = dot(a[i], a[j]);
+        if (!(std::abs(product) > epsilon * std::sqrt(squares[i] * squares[j]))) continue;
+        rotated = true;
+        const eT zeta = (squares[j] - squares[i]) / (2 * product);
+        const eT t = std::copysign(1 / (std::abs(zeta) + std::sqrt(1 + zeta * zeta)), zeta);
+        const eT cosine = 1 / std::sqrt(1 + t * t), sine = cosine * t;
+        for (std::size_t w = 0; w < parts; ++w) {
+          const Lanes<eT> x = a[i][w], y = a[j][w], q = v[i][w], r = v[j][w];
+          a[i][w] = cosine * x - sine * y;
+          a[j][w] = sine * x + cosine * y;
+          v[i][w] = cosine * q - sine * r;
+          v[j][w] = sine * q + cosine * r;
+        }
+        squares[i] -= t * product;
+        squares[j] += t * product;
+      }
+  }
+  std::size_t order[rows];
+  for (std::size_t j = 0; j < n; ++j) {
+    squares[j] = dot(a[j], a[j]);
+    largest = std::max(largest, squares[j]);
+    order[j] = j;
+  }
+  std::sort(order, order + n, [&](std::size_t i, std::size_t j) { return squares[i] > squares[j]; });
+  const eT ratio = 16 * static_cast<eT>(p.m) * epsilon;
+  const eT safe = std::sqrt(std::numeric_limits<eT>::min()) / epsilon;  // squares neither overflow nor lose digits
+  p.done = squares[order[n - 1]] > ratio * ratio * largest && squares[order[n - 1]] > safe && largest < 1 / safe;
+  if (!p.done) return;
+  for (std::size_t j = 0; j < n; ++j) {
+    const std::size_t from = order[j];
+    p.s[j] = std::sqrt(squares[from]);
+    for (std::size_t i = 0; i < p.m; ++i) p.u[i + j * p.m] = element(a[from], i) / p.s[j];
+    for (std::size_t i = 0; i < n; ++i) p.v[i + j * n] = element(v[from], i);
+  }
+}
+
 }  // namespace
+
+template <class eT>
+bool small_svd(std::size_t m, std::size_t n, const eT* a, std::size_t lda, eT* u, eT* s, eT* v) {
+  SmallSvd<eT> p{m, n, a, lda, u, s, v, false};
+  run_version<&rotate_columns<eT>, SmallSvd<eT>&>(p);
+  return p.done;
+}
 
 template <class eT>
 bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
@@ -310,6 +395,7 @@ std::size_t factorise_cholesky(std::size_t n, eT* a, std::size_t lda) {
   template bool substitute(bool, bool, bool, std::size_t, std::size_t, const eT*, std::size_t, eT*, std::size_t); \
   template bool factorise_lu(std::size_t, std::size_t, eT*, std::size_t, blas_int*);                              \
   template void solve_factorised(bool, std::size_t, std::size_t, const eT*, const blas_int*, eT*, std::size_t);     \
+  template bool small_svd(std::size_t, std::size_t, const eT*, std::size_t, eT*, eT*, eT*);                         \
   template std::size_t factorise_cholesky(std::size_t, eT*, std::size_t);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

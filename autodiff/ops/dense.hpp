@@ -29,4 +29,11 @@ void solve_factorised(bool transposed, std::size_t n, std::size_t m, const eT* l
 template <class eT>
 std::size_t factorise_cholesky(std::size_t n, eT* a, std::size_t lda);
 
+/// A = U diag(s) V' for m x n, n <= m <= `largest_small_svd`, s descending; U: m x n, V: n x n, contiguous. One-sided
+/// Jacobi rotations (Hestenes 1958), which there take half of LAPACK's time and are at least as exact. False, and the
+/// results undefined, if A does not have full rank to working precision, or is very large or small.
+constexpr std::size_t largest_small_svd = 16;
+template <class eT>
+bool small_svd(std::size_t m, std::size_t n, const eT* a, std::size_t lda, eT* u, eT* s, eT* v);
+
 }  // namespace armagrad::detail

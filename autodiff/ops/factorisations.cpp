@@ -215,11 +215,31 @@ Var<eT> wide_qr_gradient(Var<eT> a, Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr
   return join_rows(dx, matmul(q, dv));
 }
 
+// With W = dA R^-1 and M = Q' W = Q' dQ + dR R^-1, of which one is skew and the other, T, upper triangular:
+// T = M - tril(M) + tril(M)', tril without the diagonal, dQ = W - Q T and dR = T R. What a wide A has to the right is
+// Q V. Columns that complete a basis, Q2, follow the others: dQ2 = -Q dQ' Q2.
+template <class eT>
+void qr_tangents(ForwardRule<eT>& r, Var<eT> q, Var<eT> rr, const char* by) {
+  const Var<eT> a = r.operand(0), da = r.tangent(0);
+  const arma::uword k = q.n_cols();
+  const Var<eT> w = triangular_solve(left(rr, k), left(da, k).t(), Triangle::upper, true, false, by).t();
+  const Var<eT> m = matmul(q.t(), w), low = trimatl(m, -1), t = m - low + low.t();
+  Var<eT> dq = w - matmul(q, t), dr = matmul(t, left(rr, k));
+  if (a.n_cols() > k) dr = join_rows(dr, matmul(dq.t(), right(a, k)) + matmul(q.t(), right(da, k)));
+  const Shape whole = r.result(1).shape();
+  if (whole.rows > k) dr = embed(dr, whole.rows, whole.cols, 0, 0);
+  if (const Var<eT> all = r.result(0); all.n_cols() > k)
+    dq = join_rows(dq, -matmul(q, matmul(dq.t(), right(all, k))));
+  r.add(dq, 0);
+  r.add(dr, 1);
+}
+
 }  // namespace
 
 template <bool upper>
 struct Trimat {
   static constexpr auto name = upper ? "trimatu" : "trimatl";
+  static constexpr bool linear = true;
   static constexpr const char* operands[] = {"A", nullptr};
   using Attributes = TriangleOptions;
   static Shape shape(Operands& in) {
@@ -264,6 +284,7 @@ struct FoldTriangle;
 template <bool upper>
 struct Symmat {
   static constexpr auto name = upper ? "symmatu" : "symmatl";
+  static constexpr bool linear = true;
   static constexpr const char* operands[] = {"A", nullptr};
   static Shape shape(Operands& in) {
     in.require(in[0].rows == in[0].cols, "it must be square");
@@ -291,6 +312,7 @@ struct Symmat {
 template <bool upper>
 struct FoldTriangle {
   static constexpr auto name = "fold_triangle";
+  static constexpr bool linear = true;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
@@ -332,6 +354,13 @@ struct Chol {
     const Var<eT> s = 0.5 * symmatl(matmul(c, r.grad().t()));  // (n x n)
     const Var<eT> y = triangular_solve(c, s, Triangle::upper, false, false, name);
     r.accumulate(0, triangular_solve(c, y.t(), Triangle::upper, false, false, name));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dR R^-1 is the upper triangle of R^-T dA R^-1, half of it on the diagonal
+    const Var<eT> c = r.result(), da = symmetric_part(r.tangent(0));
+    const auto from_left = [c](Var<eT> x) { return triangular_solve(c, x, Triangle::upper, true, false, name); };
+    const Var<eT> m = from_left(from_left(da).t());
+    r.add(matmul(trimatu(m) - 0.5 * diagmat(diagvec(m)), c));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return chol(symmetric_part(in[0])); };
@@ -396,6 +425,22 @@ struct LuParts {
     if (m > n) da = join_cols(da, rest);
     r.accumulate(0, matmul(r.result(2).t(), da));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // L^-1 P dA U^-1 = L^-1 dL + dU U^-1, one below the diagonal, one not
+    const arma::uword m = r.operand(0).n_rows(), n = r.operand(0).n_cols(), k = std::min(m, n);
+    if (k == 0) return;
+    const Var<eT> l = above(r.result(0), k), u = left(r.result(1), k), da = matmul(r.result(2), r.tangent(0));
+    const auto l_solve = [&](Var<eT> x) { return triangular_solve(l, x, Triangle::lower, false, false, name); };
+    const auto over_u = [&](Var<eT> x) {
+      return triangular_solve(u, x.t(), Triangle::upper, true, false, name).t();
+    };
+    const Var<eT> inner = over_u(l_solve(above(left(da, k), k)));
+    Var<eT> dl = matmul(l, trimatl(inner, -1)), du = matmul(trimatu(inner), u);
+    if (m > n) dl = join_cols(dl, over_u(below(da, k) - matmul(below(r.result(0), k), du)));
+    if (m < n) du = join_rows(du, l_solve(right(da, k) - matmul(dl, right(r.result(1), k))));
+    r.add(dl, 0);
+    r.add(du, 1);
+  }
   static void samples(Samples& s) {
     const auto l = [](const auto& in) { return lu(in[0]).L; };
     const auto u = [](const auto& in) { return lu(in[0]).U; };
@@ -453,6 +498,10 @@ struct QrEcon {
     const Var<eT> dr = r.has_grad(1) ? r.grad(1) : r.constant(rr.shape(), 0);
     r.accumulate(0,
                  a.n_rows() < a.n_cols() ? wide_qr_gradient(a, q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.result(0).n_elem() != 0) qr_tangents(r, r.result(0), r.result(1), name);
   }
   static void samples(Samples& s) {
     const auto q = [](const auto& in) { return qr_econ(in[0]).Q; };
@@ -530,6 +579,11 @@ struct Qr {
     const Var<eT> dq1 = left(dq, n) - matmul(q2, matmul(dq2.t(), q1));
     r.accumulate(0,
                  qr_gradient(q1, above(rr, n), dq1, above(dr, n), name) + require_any_basis(matmul(q2.t(), dq2), name));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const arma::uword n = std::min(r.operand(0).n_rows(), r.operand(0).n_cols());
+    if (n != 0) qr_tangents(r, left(r.result(0), n), above(r.result(1), n), name);
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) {

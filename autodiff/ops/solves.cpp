@@ -432,10 +432,19 @@ struct LuFactors {
   }
 };
 
+// Of dX: dB - product(dA, X), for every direction. B is operand `b`.
+template <class eT, class F>
+Var<eT> right_side(ForwardRule<eT>& r, std::size_t b, F product) {
+  if (!r.has_tangent(0)) return r.tangent(b);
+  const Var<eT> moved = r.by_direction(0, [&](Var<eT> da) { return product(da, r.result()); });
+  return r.has_tangent(b) ? r.tangent(b) - moved : -moved;
+}
+
 // X with A X = B, or A' X = B. With A Z' = G: dB = Z, dA = -Z X'.
 struct LuSolve {
   static constexpr auto name = "solve";
   static constexpr const char* operands[] = {"A", "B", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b100;
   using Attributes = SolveOptions;
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
@@ -450,12 +459,20 @@ struct LuSolve {
     if (r.needs(1)) r.accumulate(1, z);
     if (r.needs(0)) r.accumulate(0, -(o.transposed ? matmul(x, z.t()) : matmul(z, x.t())));  // (n x m)(m x n)
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // A dX = dB - dA X
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> b = right_side(r, 1, [&](Var<eT> da, Var<eT> x) { return matmul(o.transposed ? da.t() : da, x); });
+    r.add(apply<LuSolve>(o, r.operand(0), b, r.operand(2)));
+  }
 };
 
 // The same for a symmetric positive definite A = R' R.
 struct CholeskySolve {
   static constexpr auto name = "solve";
   static constexpr const char* operands[] = {"A", "B", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b100;
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
@@ -468,6 +485,12 @@ struct CholeskySolve {
     if (!r.needs(0)) return;
     r.accumulate(0, -0.5 * matmul(z, x.t()));
     r.accumulate(0, -0.5 * matmul(x, z.t()));
+  }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> b = right_side(r, 1, [](Var<eT> da, Var<eT> x) { return matmul(symmetric_part(da), x); });
+    r.add(apply<CholeskySolve>(r.operand(0), b, r.operand(2)));
   }
 };
 
@@ -490,6 +513,16 @@ struct TriangularSolve {
     const Var<eT> da = -(o.transposed ? matmul(x, z.t()) : matmul(z, x.t()));
     r.accumulate(0, o.triangle == Triangle::upper ? trimatu(da) : trimatl(da));
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> b = right_side(r, 1, [&](Var<eT> da, Var<eT> x) {
+      const Var<eT> dt = o.triangle == Triangle::upper ? trimatu(da) : trimatl(da);
+      return matmul(o.transposed ? dt.t() : dt, x);
+    });
+    r.add(apply<TriangularSolve>({o.by, o.triangle, o.transposed, false}, r.operand(0), b));
+  }
 };
 
 // Least squares for a tall A, the solution of smallest norm for a wide one; derivatives for full rank (Golub and
@@ -498,6 +531,7 @@ struct TriangularSolve {
 struct LeastSquares {
   static constexpr auto name = "solve";
   static constexpr const char* operands[] = {"A", "B", "Q", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b1100;
   using Attributes = SolveOptions;
   static Shape shape(Operands& in) { return {in[0].cols, in[1].cols}; }
   template <class eT>
@@ -517,6 +551,20 @@ struct LeastSquares {
       r.accumulate(0, matmul(b - matmul(a, x), apply<LeastSquares>({o.by, false, false}, a, z, q, rr).t()));
     else
       r.accumulate(0, matmul(adjoint(x), (g - matmul(a.t(), z)).t()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> a = r.operand(0), q = r.operand(2), rr = r.operand(3), x = r.result();
+    const auto inverse = [&](Var<eT> y) { return apply<LeastSquares>({o.by, o.transposed, false}, a, y, q, rr); };
+    const auto adjoint = [&](Var<eT> y) { return apply<LeastSquares>({o.by, !o.transposed, false}, a.t(), y, q, rr); };
+    Var<eT> b = right_side(r, 1, [](Var<eT> da, Var<eT> at) { return matmul(da, at); });
+    if (!r.has_tangent(0)) return r.add(inverse(b));
+    const Var<eT> dat = r.tangent(0).t();
+    if (!o.transposed)  // A^+ (dB - dA X) + (A' A)^-1 dA' (B - A X)
+      return r.add(inverse(b + adjoint(matmul(dat, r.operand(1) - matmul(a, x)))));
+    const Var<eT> w = matmul(dat, adjoint(x));  // dA' (A A')^-1 B, of which what A does not see is added
+    r.add(w + inverse(b - matmul(a, w)));
   }
 };
 
@@ -613,6 +661,7 @@ struct Solve {
 struct LuInverse {
   static constexpr auto name = "inv";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = InverseOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
@@ -624,6 +673,12 @@ struct LuInverse {
     const bool transposed = r.template attributes<Attributes>().transposed;
     const Var<eT> y = r.result(), yt = transposed ? y : y.t(), g = transposed ? r.grad().t() : r.grad();
     r.accumulate(0, -matmul(matmul(yt, g), yt));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const bool transposed = r.template attributes<Attributes>().transposed;
+    const Var<eT> y = r.result(), da = r.tangent(0);
+    r.add(-matmul(matmul(y, transposed ? da.t() : da), y));
   }
 };
 struct Inv {
@@ -649,6 +704,7 @@ struct Inv {
 struct CholeskyInverse {
   static constexpr auto name = "inv_sympd";
   static constexpr const char* operands[] = {"A", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = AskedBy;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
@@ -660,6 +716,11 @@ struct CholeskyInverse {
     const Var<eT> y = r.result(), h = matmul(matmul(y, r.grad()), y);
     r.accumulate(0, -0.5 * h);
     r.accumulate(0, -0.5 * h.t());
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> y = r.result();
+    r.add(-matmul(matmul(y, symmetric_part(r.tangent(0))), y));
   }
 };
 struct InvSympd {
@@ -691,20 +752,28 @@ struct CofactorsDerivative {
   // derivative by A is written for a regular A.
   template <class eT>
   static void vjp(Rule<eT>& r) {
-    const Var<eT> a = r.operand(0), w = r.operand(1), g = r.grad();
-    if (r.needs(1)) r.accumulate(1, apply<CofactorsDerivative>(a, g));
-    if (!r.needs(0)) return;
+    if (r.needs(1)) r.accumulate(1, apply<CofactorsDerivative>(r.operand(0), r.grad()));
+    if (r.needs(0)) r.accumulate(0, third(r.operand(0), r.operand(1), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.has_tangent(1)) r.add(apply<CofactorsDerivative>(r.operand(0), r.tangent(1)));
+    if (r.has_tangent(0)) r.add(third(r.operand(0), r.operand(1), r.tangent(0)));
+  }
+  template <class eT>
+  static Var<eT> third(Var<eT> a, Var<eT> w, Var<eT> g) {
     const Var<eT> b = inverse(a, false, "det's third derivative"), bw = matmul(b, w), bg = matmul(b, g);
     const Var<eT> tw = trace(bw), tg = trace(bg), bwbg = matmul(bw, bg), bgbw = matmul(bg, bw);
     const Var<eT> q = multiply(tw, tg) - trace(bwbg);
     const Var<eT> inner =
         multiply(b, q) - multiply(matmul(bw, b), tg) - multiply(matmul(bg, b), tw) + matmul(bwbg, b) + matmul(bgbw, b);
-    r.accumulate(0, multiply(det(a), inner.t()));
+    return multiply(det(a), inner.t());
   }
 };
 struct Cofactors {
   static constexpr auto name = "det";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
@@ -714,10 +783,15 @@ struct Cofactors {
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, apply<CofactorsDerivative>(r.operand(0), r.grad()));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // det's second derivative is symmetric
+    r.add(apply<CofactorsDerivative>(r.operand(0), r.tangent(0)));
+  }
 };
 struct Det {
   static constexpr auto name = "det";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = Order;
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
@@ -727,6 +801,10 @@ struct Det {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, multiply(apply<Cofactors>(r.operand(0), r.operand(1)), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(dot(apply<Cofactors>(r.operand(0), r.operand(1)), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return det(in[0]); };
@@ -750,6 +828,7 @@ struct LogDet {
   static constexpr auto name = "log_det";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
   static constexpr std::uint8_t results = 2;  // log |det A|, and det A's sign, which is piecewise constant
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = Order;
   static Shape shape(Operands& in) {
     in.result(1, {1, 1});
@@ -762,6 +841,10 @@ struct LogDet {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     if (r.has_grad(0)) r.accumulate(0, multiply(inverse(r.operand(0), true, name), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(dot(inverse(r.operand(0), true, name), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return log_det(in[0]).value; };
@@ -789,6 +872,7 @@ struct LogDet {
 struct LogDetSympd {
   static constexpr auto name = "log_det_sympd";
   static constexpr const char* operands[] = {"A", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
@@ -797,6 +881,10 @@ struct LogDetSympd {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, multiply(apply<CholeskyInverse>({name}, r.operand(0), r.operand(1)), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(dot(apply<CholeskyInverse>({name}, r.operand(0), r.operand(1)), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return log_det_sympd(symmetric_part(in[0])); };

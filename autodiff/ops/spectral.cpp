@@ -91,6 +91,17 @@ void svd_host(const Command<eT>& c) {
   Scratch scratch;
   eT* vt = scratch.take<eT>(v.size());
   const bool econ = u.cols == s.rows && v.cols == s.rows;
+  if (econ && std::max(a.rows, a.cols) <= largest_small_svd) {
+    norm1_of_finite(attributes_of<AskedBy>(c).by, a);
+    if (a.rows >= a.cols) {
+      if (small_svd(a.rows, a.cols, a.data, a.ld, u.data, s.data, v.data)) return;
+    } else {
+      eT* at = scratch.take<eT>(a.size());
+      for (std::size_t j = 0; j < a.cols; ++j)
+        for (std::size_t i = 0; i < a.rows; ++i) at[j + i * a.cols] = a.data[i + j * a.ld];
+      if (small_svd(a.cols, a.rows, at, a.cols, v.data, s.data, u.data)) return;
+    }
+  }
   singular_values(attributes_of<AskedBy>(c).by, a, econ ? 'S' : 'A', s.data, u.data, vt, v.cols);
   transpose_into(vt, v.cols, v.rows, v.data);
 }
@@ -137,12 +148,12 @@ struct AmbiguityOptions {
 };
 
 template <class eT>
-[[noreturn]] void fail_ambiguous(const AmbiguityOptions& o, const eT* w, std::size_t i, std::size_t j) {
+[[noreturn]] void fail_ambiguous(const AmbiguityOptions& o, const eT* w, std::size_t i, std::size_t j,
+                                 const char* why = "the incoming gradient depends on which were chosen") {
   const char* what = o.singular ? "singular values" : "eigenvalues";
   throw ValueError(fmt::format(
-      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and the incoming "
-      "gradient depends on which were chosen; {}",
-      o.by, what, i, j, static_cast<double>(w[i]),
+      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and {}; {}",
+      o.by, what, i, j, static_cast<double>(w[i]), why,
       o.singular ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
                  : (o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the "
                                   "eigenvalues alone"
@@ -190,6 +201,24 @@ void require_unambiguous(const Command<eT>& c) {
       }
       if (depends) fail_ambiguous(o, w, i, j);
     }
+}
+
+// 0; throws if M = V' dA V says that dA splits a repeated value: then its vectors jump.   in: M, w
+template <class eT>
+void require_moving(const Command<eT>& c) {
+  const auto& o = attributes_of<AmbiguityOptions>(c);
+  const std::size_t n = c.in[0].rows;
+  const eT *m = c.in[0].data, *w = c.in[1].data;
+  *c.out.data = 0;
+  eT top = 0, scale = 0;
+  for (std::size_t i = 0; i < n; ++i) top = std::max(top, std::abs(w[i]));
+  for (std::size_t i = 0; i < n * n; ++i) scale = std::max(scale, std::abs(m[i]));
+  const eT same = same_value_tolerance(n, top), zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = i + 1; j < n; ++j)
+      if (std::abs(w[i] - w[j]) <= same &&
+          (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero || std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
+        fail_ambiguous(o, w, i, j, "the direction tells them apart");
 }
 
 // What the rules below put between the vectors: skew(M) % E + diag(dw), for singular values
@@ -414,6 +443,11 @@ struct Gaps {
     const Var<eT> t = r.grad() % square(r.result());
     r.accumulate(0, sum(t, 1) - sum(t, 0).t());
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> dw = r.tangent(0);
+    r.add(square(r.result()) % (dw - dw.t()));
+  }
 };
 struct Sums {
   static constexpr auto name = "sums";
@@ -428,6 +462,11 @@ struct Sums {
     const Var<eT> t = r.grad() % square(r.result());
     r.accumulate(0, -(sum(t, 1) + sum(t, 0).t()));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> ds = r.tangent(0);
+    r.add(-(square(r.result()) % (ds + ds.t())));
+  }
 };
 struct Reciprocals {
   static constexpr auto name = "reciprocals";
@@ -440,6 +479,10 @@ struct Reciprocals {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, -(r.grad() % square(r.result())));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(-(r.tangent(0) % square(r.result())));
   }
 };
 struct RequireUnambiguous {
@@ -467,6 +510,16 @@ struct RequireNothingAtZero {
   template <class eT>
   static void eval(Eval<eT>& e) {
     run_host<require_nothing_at_zero<eT>>(e, 0, 2);
+  }
+};
+
+struct RequireMoving {
+  static constexpr auto name = "vectors";
+  using Attributes = AmbiguityOptions;
+  static Shape shape(Operands&) { return {1, 1}; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_host<require_moving<eT>>(e, 0, 2);
   }
 };
 
@@ -511,6 +564,13 @@ struct EigSym {
     inner = inner + (values ? apply<RequireUnambiguous>(o, m, w, r.grad(0)) : apply<RequireUnambiguous>(o, m, w));
     if (values) inner = inner + diagmat(r.grad(0));
     r.accumulate(0, matmul(matmul(v, inner), v.t()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dw = diag(M), dV = V (M % E) with M = V' dA V
+    const Var<eT> w = r.result(0), v = r.result(1), m = matmul(matmul(v.t(), symmetric_part(r.tangent(0))), v);
+    r.add(diagvec(m), 0);
+    if (r.needs(1) && v.n_elem() != 0)
+      r.add(matmul(v, m % apply<Gaps>(w)) + apply<RequireMoving>({name, false, false, true}, m, w), 1);
   }
   static void samples(Samples& s) {
     const auto values = [](const auto& in) { return eig_sym(symmetric_part(in[0])); };
@@ -609,6 +669,16 @@ struct EigGen {
     }
     r.accumulate(0, solve(x.t(), matmul(inner, x.t())));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // with M = X^-1 dA X: dw = diag(M), dX = X (M % E), less what would lengthen it
+    const Var<eT> w = r.result(0), x = r.result(1);
+    if (x.n_elem() == 0) return;
+    const Var<eT> m = solve(x, matmul(r.tangent(0), x)) + apply<RequireDiagonalisable>(x);
+    r.add(diagvec(m), 0);
+    if (!r.needs(1)) return;
+    const Var<eT> dx = matmul(x, m % apply<Gaps>(w)) + apply<RequireMoving>({name, false, false, false}, m, w);
+    r.add(dx - multiply(x, sum(x % dx, 0)), 1);
+  }
   static void samples(Samples& s) {
     // Far apart, so that the values are real and keep their order near the sample.
     const auto separated = [&s](arma::uword n) {
@@ -698,6 +768,32 @@ Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> 
   return da;
 }
 
+// What moves U, s and V, economical, when dA moves A = U diag(s) V'. With P = U' dA V: ds = diag(P),
+// dU = U [(P + P') % E + (P - P') % F] / 2 + (I - U U') dA V S^-1 and dV = V [(P + P') % E - (P - P') % F] / 2 + the
+// same with A'.
+template <class eT>
+struct SvdTangents {
+  std::optional<Var<eT>> u;
+  Var<eT> s;
+  std::optional<Var<eT>> v;
+};
+template <class eT>
+SvdTangents<eT> svd_tangents(const char* by, bool vectors, Var<eT> u, Var<eT> s, Var<eT> v, Var<eT> da) {
+  const Var<eT> av = matmul(da, v), p = matmul(u.t(), av);  // m x k, k x k
+  const Var<eT> ds = diagvec(p);
+  if (!vectors) return {std::nullopt, ds, std::nullopt};
+  const Var<eT> even = 0.5 * ((p + p.t()) % apply<Gaps>(s)) + apply<RequireMoving>({by, false, true, true}, p, s),
+                odd = 0.5 * ((p - p.t()) % apply<Sums>(s)), inverse_s = apply<Reciprocals>(s).t();  // k x k, 1 x k
+  const auto outside = [&](Var<eT> q, Var<eT> x) {  // (I - Q Q') X S^-1
+    const Var<eT> y = x - matmul(q, matmul(q.t(), x));
+    return multiply(y, inverse_s) + apply<RequireNothingAtZero>({by}, y, s);
+  };
+  Var<eT> du = matmul(u, even + odd), dv = matmul(v, even - odd);
+  if (u.n_rows() > u.n_cols()) du = du + outside(u, av);
+  if (v.n_rows() > v.n_cols()) dv = dv + outside(v, matmul(da.t(), u));
+  return {du, ds, dv};
+}
+
 template <class eT>
 std::optional<Var<eT>> grad_if_any(Rule<eT>& r, std::size_t k) {
   if (!r.has_grad(k)) return std::nullopt;
@@ -725,6 +821,15 @@ struct SvdEcon {
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, svd_gradient(name, r, r.result(0), r.result(1), r.result(2), grad_if_any(r, 0), grad_if_any(r, 1),
                                  grad_if_any(r, 2)));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.result(1).n_elem() == 0) return;
+    const auto [du, ds, dv] =
+        svd_tangents(name, r.needs(0) || r.needs(2), r.result(0), r.result(1), r.result(2), r.tangent(0));
+    r.add(ds, 1);
+    if (du) r.add(*du, 0);
+    if (dv) r.add(*dv, 2);
   }
   static void samples(Samples& s) {
     // Signs of vectors are LAPACK's; what does not depend on them is compared.
@@ -825,6 +930,21 @@ struct SvdFull {
     Var<eT> da = svd_gradient(name, r, factors[0], s, factors[1], grads[0], grad_if_any(r, 1), grads[1]);
     r.accumulate(0, checks ? da + *checks : da);
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> u = r.result(0), s = r.result(1), v = r.result(2);
+    const arma::uword k = s.n_elem();
+    if (k == 0) return;
+    const auto first = [k](Var<eT> q) { return q.n_cols() == k ? q : q.cols(0, k - 1); };
+    const auto t = svd_tangents(name, r.needs(0) || r.needs(2), first(u), s, first(v), r.tangent(0));
+    r.add(t.s, 1);
+    const auto completed = [&](Var<eT> q, Var<eT> dq) {  // the other columns follow: dQ2 = -Q1 dQ1' Q2
+      if (q.n_cols() == k) return dq;
+      return join_rows(dq, -matmul(first(q), matmul(dq.t(), q.cols(k, q.n_cols() - 1))));
+    };
+    if (t.u) r.add(completed(u, *t.u), 0);
+    if (t.v) r.add(completed(v, *t.v), 2);
+  }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) {
       const auto [U, S, V] = svd(in[0], with_vectors);
@@ -901,6 +1021,7 @@ struct PinvGradient {
 struct Pinv {
   static constexpr auto name = "pinv";
   static constexpr const char* operands[] = {"A", "U", "s", "V", nullptr};
+  static constexpr std::uint8_t helpers = 0b1110;
   using Attributes = ToleranceOptions;
   static Shape shape(Operands& in) { return {in[0].cols, in[0].rows}; }
   template <class eT>
@@ -920,6 +1041,12 @@ struct Pinv {
     const Var<eT> ppg = matmul(pt, matmul(p, gt));  // (m x n)(n x m)(m x n)
     r.accumulate(0, ppg);
     r.accumulate(0, -matmul(matmul(ppg, p), a));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dP = -P dA P + P P' dA' M + N dA' P' P
+    const Var<eT> a = r.operand(0), p = r.result(), pt = p.t(), da = r.tangent(0), dat = da.t();
+    const Var<eT> left = matmul(p, matmul(pt, dat)), right = matmul(matmul(dat, pt), p);  // n x m both
+    r.add(left - matmul(matmul(left, a), p) + right - matmul(p, matmul(a, right)) - matmul(matmul(p, da), p));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return pinv(in[0]); };
@@ -991,6 +1118,14 @@ struct Cond {
     r.accumulate(0, embed(g, k, 1, 0, 0));
     r.accumulate(0, -embed(multiply(g, y), k, 1, k - 1, 0));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> s = r.operand(0), ds = r.tangent(0);
+    const arma::uword k = s.n_elem();
+    if (k < 2) return;
+    const Var<eT> y = apply<FiniteCondition>(r.result());
+    r.add(divide(ds.rows(0, 0) - multiply(y, ds.rows(k - 1, k - 1)), s.rows(k - 1, k - 1)));
+  }
   struct FiniteCondition {
     static constexpr auto name = "cond";
     static Shape shape(Operands& in) { return in[0]; }
@@ -1001,6 +1136,10 @@ struct Cond {
     template <class eT>
     static void vjp(Rule<eT>& r) {
       r.accumulate(0, r.grad());
+    }
+    template <class eT>
+    static void jvp(ForwardRule<eT>& r) {
+      r.add(r.tangent(0));
     }
   };
   static void samples(Samples& s) {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad {
@@ -217,8 +218,51 @@ void require_moving(const Command<eT>& c) {
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = i + 1; j < n; ++j)
       if (std::abs(w[i] - w[j]) <= same &&
-          (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero || std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
-        fail_ambiguous(o, w, i, j, "the direction tells them apart");
+          (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero ||
+           std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
+        fail_ambiguous(o, w, i, j, "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not "
+                       "depend on the choice");
+}
+
+template <class eT>
+struct Gapped {
+  std::size_t n;
+  const eT *m, *v, *w;
+  eT same;
+  eT* out;
+};
+// skew(M) % E, or with V skew(M + V) % E + skew(M - V) % F. What is across the diagonal is read in tiles.
+template <class eT>
+void divide_by_gaps(const Gapped<eT>& p) {
+  constexpr std::size_t tile = 16;
+  const std::size_t n = p.n;
+  eT across_m[tile][tile] = {}, across_v[tile][tile] = {};
+  for (std::size_t c = 0; c < n; c += tile)
+    for (std::size_t r = 0; r < n; r += tile) {
+      const std::size_t cols = std::min(tile, n - c), rows = std::min(tile, n - r);
+      for (std::size_t i = 0; i < rows; ++i)
+        for (std::size_t j = 0; j < cols; ++j) {
+          across_m[j][i] = p.m[c + j + (r + i) * n];
+          if (p.v != nullptr) across_v[j][i] = p.v[c + j + (r + i) * n];
+        }
+      for (std::size_t j = 0; j < cols; ++j) {
+        const eT at = p.w[c + j], *w = p.w + r, *m = p.m + r + (c + j) * n;
+        eT* to = p.out + r + (c + j) * n;
+        if (p.v == nullptr) {
+          for (std::size_t i = 0; i < rows; ++i) {
+            const eT gap = at - w[i], x = (m[i] - across_m[j][i]) / (2 * gap);
+            to[i] = std::abs(gap) <= p.same ? eT(0) : x;
+          }
+          continue;
+        }
+        const eT* v = p.v + r + (c + j) * n;
+        for (std::size_t i = 0; i < rows; ++i) {
+          const eT gap = at - w[i], sum = at + w[i], x = m[i] - across_m[j][i], y = v[i] - across_v[j][i];
+          const eT even = (x + y) / (2 * gap), odd = (x - y) / (2 * sum);
+          to[i] = (std::abs(gap) <= p.same ? eT(0) : even) + (sum <= 2 * p.same ? eT(0) : odd);
+        }
+      }
+    }
 }
 
 // What the rules below put between the vectors: skew(M) % E + diag(dw), for singular values
@@ -237,29 +281,7 @@ void between_vectors(const Command<eT>& c) {
   eT top = 0;
   for (std::size_t i = 0; i < n; ++i) top = std::max(top, std::abs(w[i]));
   const eT same = same_value_tolerance(n, top);
-  const auto over_gap = [=](eT x, std::size_t i, std::size_t j) {
-    const eT gap = w[j] - w[i];
-    return std::abs(gap) <= same ? eT(0) : x / gap;
-  };
-  const auto over_sum = [=](eT x, std::size_t i, std::size_t j) {
-    const eT sum = w[i] + w[j];
-    return sum <= 2 * same ? eT(0) : x / sum;
-  };
-  constexpr std::size_t tile = 16;
-  for (std::size_t k = 0; k < n; k += tile)
-    for (std::size_t r = k; r < n; r += tile)
-      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
-        for (std::size_t i = std::max(r, j + 1); i < std::min(r + tile, n); ++i) {
-          const std::size_t ij = i + j * n, ji = j + i * n;
-          const eT a = (m[ij] - m[ji]) / 2;
-          if (!o.singular) {  // E is skew as well, so the product is symmetric
-            c.out.data[ij] = c.out.data[ji] = over_gap(a, i, j);
-            continue;
-          }
-          const eT b = (v[ij] - v[ji]) / 2, symmetric = over_gap(a + b, i, j), antisymmetric = over_sum(a - b, i, j);
-          c.out.data[ij] = symmetric + antisymmetric;
-          c.out.data[ji] = symmetric - antisymmetric;
-        }
+  run_version<&divide_by_gaps<eT>, const Gapped<eT>&>({n, m, o.singular ? v : nullptr, w, same, c.out.data});
   for (std::size_t i = 0; i < n; ++i) c.out.data[i * (n + 1)] = o.values ? c.in[2].data[i] : eT(0);
 }
 

@@ -10,10 +10,6 @@ namespace armagrad {
 namespace detail {
 namespace {
 
-struct TriangleOptions {
-  int diagonal;  // the last one kept: 0 the main one, above it 1, 2, ..., below it -1, -2, ...
-};
-
 template <class eT, bool upper>
 void copy_triangle(const Command<eT>& c) {
   const std::int64_t d = attributes_of<TriangleOptions>(c).diagonal, rows = c.out.rows;
@@ -65,11 +61,7 @@ void cholesky_host(const Command<eT>& c) {
   char uplo = 'U';
   blas_int n = static_cast<blas_int>(order), info = 0;
   arma::lapack::potrf(&uplo, &n, c.out.data, &n, &info);
-  if (info != 0)
-    throw ValueError(
-        fmt::format("{}: A is {} and not positive definite: its leading {}x{} block is not; if it should "
-                    "be, add a small multiple of the identity",
-                    by, size_text(c.out), info, info));
+  if (info != 0) fail_not_definite(by, c.out.rows, static_cast<int>(info));
   for (std::size_t j = 0; j < order; ++j) std::fill_n(c.out.data + j * order + j + 1, order - j - 1, eT(0));
 }
 
@@ -136,10 +128,7 @@ void require_invariant(const Command<eT>& c) {
       apart = std::max(apart, std::abs(s.data[i + j * s.ld] - s.data[j + i * s.ld]));
     }
   if (!(apart <= std::sqrt(std::numeric_limits<eT>::epsilon()) * largest))
-    throw ValueError(
-        fmt::format("{0}: the gradient depends on how the last {1} columns of a square factor are chosen, "
-                    "which A does not determine; use {0}_econ, or only what any choice agrees on, like Q2 Q2'",
-                    attributes_of<AskedBy>(c).by, s.rows));
+    fail_basis(attributes_of<AskedBy>(c).by, s.rows);
   *c.out.data = 0;
 }
 
@@ -201,7 +190,7 @@ struct Trimat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<copy_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("trimatu") : KernelName("trimatl"), copy_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -244,7 +233,7 @@ struct Symmat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<mirror_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("symmatu") : KernelName("symmatl"), mirror_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -267,7 +256,7 @@ struct FoldTriangle {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<fold_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("fold_upper") : KernelName("fold_lower"), fold_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -285,7 +274,7 @@ struct Chol {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_host<eT>>(e, 0, 1);
+    run_kernel<"cholesky", cholesky_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -332,7 +321,7 @@ struct LuParts {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_host<eT>>(e, 0, 1, 3);
+    run_kernel<"lu", lu_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -404,7 +393,7 @@ struct QrEcon {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<qr_host<eT>>(e, 0, 1, 2);
+    run_kernel<"qr", qr_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -456,7 +445,7 @@ struct RequireInvariant {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_invariant<eT>>(e, 0, 1);
+    run_kernel<"invariant", require_invariant<eT>>(e, 0, 1);
   }
 };
 template <class eT>
@@ -474,7 +463,7 @@ struct Qr {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<qr_host<eT>>(e, 0, 1, 2);
+    run_kernel<"qr", qr_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -565,7 +554,6 @@ QrResult<eT> economical_qr(Var<eT> a, const char* by) {
   Graph<eT>& g = a.graph();
   if (const std::uint32_t i = g.kept(s.node, &kept_qr_of_transposed<eT>, true); i != Graph<eT>::no_node)
     return results_of(g.var(i));
-  require_lapack(a, by);
   const Var<eT> q = apply<QrEcon>({by}, a);
   g.keep(s.node, &kept_qr_of_transposed<eT>, q.index());
   return results_of(q);

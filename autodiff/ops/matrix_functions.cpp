@@ -385,7 +385,7 @@ struct ExpmatDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<exponential_derivative_host<eT>>(e, 0, 2);
+    run_kernel<"expmat_derivative", exponential_derivative_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -407,7 +407,7 @@ struct Expmat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<exponential_host<eT>>(e, 0, 1);
+    run_kernel<"expmat", exponential_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -458,7 +458,7 @@ struct SpectralSecondDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_second_derivative_host<eT>>(e, 1, 5);
+    run_kernel<"spectral_second_derivative", spectral_second_derivative_host<eT>>(e, 1, 5);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -476,7 +476,7 @@ struct SpectralDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_derivative_host<eT>>(e, 1, 4);
+    run_kernel<"spectral_derivative", spectral_derivative_host<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -493,7 +493,7 @@ struct Spectral {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_host<eT>>(e, 1, 3);
+    run_kernel<"spectral", spectral_host<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -507,6 +507,7 @@ namespace {
 
 template <class eT>
 Var<eT> function_of(Var<eT> a, const SpectralFunction& f) {
+  require_kernel(a, "spectral", f.name());
   const auto [w, v] = symmetric_eigen(a, f.name());
   return apply<Spectral>({&f}, see_through_transposes(a).var(a.graph()), w, v);
 }

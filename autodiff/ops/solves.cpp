@@ -98,11 +98,6 @@ void lu_factors(const Command<eT>& c) {
     lu.rcond() = 0;
 }
 
-struct SolveOptions {
-  const char* by;
-  bool transposed, checked;
-};
-
 template <class eT>
 void require_regular(const char* by, std::uint32_t n, eT rcond, bool checked) {
   if (n > 0 && !(rcond > (checked ? std::numeric_limits<eT>::epsilon() : eT(0))))
@@ -152,11 +147,6 @@ void set_identity(View<eT> y) {
   std::fill_n(y.data, y.size(), eT(0));
   for (std::size_t i = 0; i < y.rows; ++i) y.data[i * (y.rows + 1)] = 1;
 }
-
-struct InverseOptions {
-  const char* by;
-  bool transposed;
-};
 
 template <class eT>
 void write_inverse(Lu<eT>& lu, View<eT> y) {
@@ -214,10 +204,6 @@ void lu_inverse(const Command<eT>& c) {
   if (o.transposed) transpose_in_place(c.out);
 }
 
-struct Order {
-  std::uint32_t n;
-};
-
 // in: LU
 template <class eT>
 void determinant(const Command<eT>& c) {
@@ -256,7 +242,7 @@ void signed_svd(View<const eT> a, eT* u, eT* s, eT* vt, eT& sign) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::gesdd(&all, &n, &n, x, &n, s, u, &n, vt, &n, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       integers, &info);
-  if (info != 0) fail_to_converge("det", size_text(a));
+  if (info != 0) fail_to_converge("det", a.rows, a.cols);
   sign = 1;
   for (const eT* q : {u, vt}) {
     copy_contiguous(View<const eT>{q, a.rows, a.rows, a.rows}, x);
@@ -324,11 +310,6 @@ void cofactors_derivative(const Command<eT>& c) {
 }
 
 // in: A, B
-struct TriangularOptions {
-  const char* by;
-  Triangle triangle;
-  bool transposed, checked;
-};
 template <class eT>
 void triangular_solve_host(const Command<eT>& c) {
   const auto& o = attributes_of<TriangularOptions>(c);
@@ -342,8 +323,7 @@ void triangular_solve_host(const Command<eT>& c) {
     eT rcond = 0;
     for (std::size_t j = 0; j < a.cols; ++j)
       for (std::size_t i = uplo == 'U' ? 0 : j; i < (uplo == 'U' ? j + 1 : a.rows); ++i)
-        if (!std::isfinite(a.data[i + j * a.ld]))
-          throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", o.by, size_text(a)));
+        if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(o.by, a.rows, a.cols);
     arma::lapack::trcon(&one, &uplo, &unit, &n, a.data, &lda, &rcond, scratch.take<eT>(3 * a.rows),
                         scratch.take<blas_int>(a.rows), &info);
     require_regular(o.by, a.rows, rcond, true);
@@ -369,7 +349,7 @@ void cholesky_inverse(const Command<eT>& c) {
   blas_int n = static_cast<blas_int>(order), info = 0;
   copy_contiguous(c.in[0], c.out.data);
   arma::lapack::potri(&uplo, &n, c.out.data, &n, &info);
-  if (info != 0) fail_singular(attributes_of<AskedBy>(c).by, order, 0);
+  if (info != 0) fail_singular(attributes_of<AskedBy>(c).by, c.out.rows, 0);
   eT* y = c.out.data;
   constexpr std::size_t block = 16;
   for (std::size_t k = 0; k < order; k += block)
@@ -403,13 +383,8 @@ void least_squares(const Command<eT>& c) {
     eT rcond = 0;
     arma::lapack::trcon(&one, &uplo, &unit, &n, r.data, &n, &rcond, scratch.take<eT>(3 * r.rows),
                         scratch.take<blas_int>(r.rows), &info);
-    if (!(rcond > std::numeric_limits<eT>::epsilon())) {
-      const std::string size = o.transposed ? size_text(q.cols, q.rows) : size_text(q);
-      throw ValueError(
-          fmt::format("{}: A is {} and does not have full rank; use pinv(A) * B for the solution of "
-                      "smallest norm",
-                      o.by, size));
-    }
+    if (!(rcond > std::numeric_limits<eT>::epsilon()))
+      fail_rank(o.by, o.transposed ? q.cols : q.rows, o.transposed ? q.rows : q.cols);
   }
   if (!o.transposed) {  // R^-1 Q' B
     multiply(true, false, q.cols, b.cols, q.rows, q.data, q.ld, b.data, b.ld, c.out.data, c.out.ld);
@@ -438,7 +413,7 @@ struct LuFactors {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_factors<eT>>(e, 0, 1);
+    run_kernel<"lu_factors", lu_factors<eT>>(e, 0, 1);
   }
 };
 
@@ -450,7 +425,7 @@ struct LuSolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_solve<eT>>(e, 1, 3);
+    run_kernel<"lu_solve", lu_solve<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -469,7 +444,7 @@ struct CholeskySolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_solve<eT>>(e, 1, 3);
+    run_kernel<"cholesky_solve", cholesky_solve<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -488,7 +463,7 @@ struct TriangularSolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<triangular_solve_host<eT>>(e, 0, 2);
+    run_kernel<"triangular_solve", triangular_solve_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -512,7 +487,7 @@ struct LeastSquares {
   static Shape shape(Operands& in) { return {in[0].cols, in[1].cols}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<least_squares<eT>>(e, 1, 4);
+    run_kernel<"least_squares", least_squares<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -627,7 +602,7 @@ struct LuInverse {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_inverse<eT>>(e, 1, 2);
+    run_kernel<"lu_inverse", lu_inverse<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // Y = A^-1: dA = -Y' dY Y';  Y = A^-T: dA = -Y dY' Y
@@ -663,7 +638,7 @@ struct CholeskyInverse {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_inverse<eT>>(e, 1, 2);
+    run_kernel<"cholesky_inverse", cholesky_inverse<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // the symmetric part of -Y dY Y
@@ -695,7 +670,7 @@ struct CofactorsDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cofactors_derivative<eT>>(e, 0, 2);
+    run_kernel<"cofactors_derivative", cofactors_derivative<eT>>(e, 0, 2);
   }
   // det(A) (tr(B W) B' - B' W' B') for a regular A = B^-1. Symmetric in W and what it is multiplied with; the
   // derivative by A is written for a regular A.
@@ -718,7 +693,7 @@ struct Cofactors {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cofactors<eT>>(e, 0, 2);
+    run_kernel<"cofactors", cofactors<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -732,7 +707,7 @@ struct Det {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<determinant<eT>>(e, 1, 2);
+    run_kernel<"determinant", determinant<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -767,7 +742,7 @@ struct LogDet {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<log_determinant<eT>>(e, 1, 2, 2);
+    run_kernel<"log_determinant", log_determinant<eT>>(e, 1, 2, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -802,7 +777,7 @@ struct LogDetSympd {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_log_determinant<eT>>(e, 1, 2);
+    run_kernel<"cholesky_log_determinant", cholesky_log_determinant<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {

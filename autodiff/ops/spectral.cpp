@@ -30,7 +30,7 @@ void eigen_host(const Command<eT>& c) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::syevd(&job, &uplo, &n, v, &n, c.out.data, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       scratch.take<blas_int>(static_cast<std::size_t>(integers)), &integers, &info);
-  if (info != 0) fail_to_converge(by, size_text(c.in[0]));
+  if (info != 0) fail_to_converge(by, c.in[0].rows, c.in[0].cols);
 }
 
 template <class eT>
@@ -68,7 +68,7 @@ void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, s
   size = static_cast<blas_int>(best);
   work = scratch.take<eT>(static_cast<std::size_t>(size));
   arma::lapack::gesvd(&job, &job, &m, &n, x, &m, s, u, &m, vt, &ldv, work, &size, &info);
-  if (info != 0) fail_to_converge(by, size_text(a));
+  if (info != 0) fail_to_converge(by, a.rows, a.cols);
 }
 
 template <class eT>
@@ -131,30 +131,7 @@ void reciprocals_host(const Command<eT>& c) {
   for (std::size_t i = 0; i < n; ++i) c.out.data[i] = c.in[0].data[i] <= zero ? eT(0) : 1 / c.in[0].data[i];
 }
 
-struct AmbiguityOptions {
-  const char* by;
-  bool values;    // a gradient by the values, in[2], came in as well
-  bool singular;  // the values are singular values, and in[0] is U' dU, in[3] V' dV
-  bool symmetric;
-};
-
-template <class eT>
-[[noreturn]] void fail_ambiguous(const AmbiguityOptions& o, const eT* w, std::size_t i, std::size_t j) {
-  const char* what = o.singular ? "singular values" : "eigenvalues";
-  throw ValueError(fmt::format(
-      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and the incoming "
-      "gradient depends on which were chosen; {}",
-      o.by, what, i, j, static_cast<double>(w[i]),
-      o.singular ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
-                 : (o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the "
-                                  "eigenvalues alone"
-                                : "use functions of the eigenvalues alone, or of A itself (expmat, solve)")));
-}
-
-// 0; throws if the incoming gradients say that vectors of a repeated value were told apart. With M = V' dV, a rotation
-// of the vectors of w(i) = w(j) changes the result at the rate M(i, j) - M(j, i), which must be 0. If a gradient dw
-// came in too, 0 is not enough: V diag(f(w)) V' has it at the identity for every f, and yet its derivative f'(w) cannot
-// be known from dV and dw. Then M and dw must be the same in every basis: multiples of the identity.
+// 0; throws if the incoming gradients say that vectors of a repeated value were told apart (see Ambiguity).
 //   in: M, w, dw, for singular values also N = V' dV beside M = U' dU
 template <class eT>
 void require_unambiguous(const Command<eT>& c) {
@@ -175,23 +152,12 @@ void require_unambiguous(const Command<eT>& c) {
   if (!repeated) return;
   for (std::size_t i = 0; i < n * n; ++i)
     scale = std::max({scale, std::abs(m[i]), o.singular ? std::abs(v[i]) : eT(0)});
-  const eT zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
   if (scale == eT(0)) return;
+  const Ambiguity<eT> ambiguous{
+      o.values, o.singular, o.symmetric, n, m, w, dw, v, same, scale, std::sqrt(std::numeric_limits<eT>::epsilon())};
   for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = i + 1; j < n; ++j) {
-      if (std::abs(w[i] - w[j]) > same) continue;
-      const std::size_t ij = i + j * n, ji = j + i * n, ii = i * (n + 1), jj = j * (n + 1);
-      const eT mij = m[ij] + (o.singular ? v[ij] : 0), mji = m[ji] + (o.singular ? v[ji] : 0);
-      const eT mii = m[ii] + (o.singular ? v[ii] : 0), mjj = m[jj] + (o.singular ? v[jj] : 0);
-      bool depends = o.symmetric ? std::abs(mij - mji) > zero : std::abs(mij) > zero || std::abs(mji) > zero;
-      if (o.singular && w[i] <= same) depends |= std::abs((m[ij] - v[ij]) - (m[ji] - v[ji])) > zero;
-      if (o.values) {
-        depends |= std::abs(mij) > zero || std::abs(mji) > zero || std::abs(mii - mjj) > zero;
-        const eT largest = std::max({std::abs(dw[i]), std::abs(dw[j]), scale});
-        depends |= std::abs(dw[i] - dw[j]) > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest;
-      }
-      if (depends) fail_ambiguous(o, w, i, j);
-    }
+    for (std::size_t j = i + 1; j < n; ++j)
+      if (ambiguous.same_value(i, j) && ambiguous.at(i, j)) fail_ambiguous(o, static_cast<double>(w[i]), i, j);
 }
 
 // 0; throws if a column of X that belongs to a singular value 0 is not 0.   in: X, s
@@ -207,11 +173,7 @@ void require_nothing_at_zero(const Command<eT>& c) {
     if (s.data[j] > zero) continue;
     for (std::size_t i = 0; i < x.rows; ++i)
       if (std::abs(x.data[i + j * x.ld]) > std::sqrt(std::numeric_limits<eT>::epsilon()) * scale)
-        throw ValueError(
-            fmt::format("{}: the singular value {} (counted from 0) is 0, so its vectors are not unique, and "
-                        "the incoming gradient depends on which were chosen; use functions of the singular "
-                        "values alone, or of A itself (pinv, solve, norm)",
-                        attributes_of<AskedBy>(c).by, j));
+        fail_at_zero(attributes_of<AskedBy>(c).by, j);
   }
 }
 
@@ -231,7 +193,7 @@ void general_eigen_host(const Command<eT>& c) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::geev(&no, &yes, &n, x, &n, c.out.data, imaginary, &none, &one, c.more_out[0].data, &n,
                      scratch.take<eT>(static_cast<std::size_t>(size)), &size, &info);
-  if (info != 0) fail_to_converge("eig_gen", size_text(a));
+  if (info != 0) fail_to_converge("eig_gen", a.rows, a.cols);
   for (std::size_t i = 0; i < a.rows; ++i)
     if (imaginary[i] != eT(0))
       throw ValueError(
@@ -264,16 +226,6 @@ void require_diagonalisable(const Command<eT>& c) {
                     size_text(x), static_cast<double>(rcond)));
 }
 
-struct ToleranceOptions {
-  double tolerance;
-  std::uint32_t largest_side;
-};
-// Armadillo's, for pinv and rank.
-template <class eT>
-eT rank_tolerance(const ToleranceOptions& o, eT top) {
-  return o.tolerance > 0 ? static_cast<eT>(o.tolerance)
-                         : static_cast<eT>(o.largest_side) * top * std::numeric_limits<eT>::epsilon();
-}
 template <class eT>
 std::size_t numerical_rank(const ToleranceOptions& o, View<const eT> s) {
   std::size_t rank = 0;
@@ -313,10 +265,7 @@ void cond_host(const Command<eT>& c) {
 }
 template <class eT>
 void require_finite_condition(const Command<eT>& c) {
-  if (!std::isfinite(*c.in[0].data))
-    throw ValueError(
-        "cond: A is singular, its condition number infinite and without a gradient; add a small multiple of the "
-        "identity");
+  if (!std::isfinite(*c.in[0].data)) fail_condition();
   *c.out.data = *c.in[0].data;
 }
 
@@ -339,7 +288,7 @@ struct Gaps {
   static Shape shape(Operands& in) { return {in[0].rows, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<gaps_host<eT>>(e, 0, 1);
+    run_kernel<"gaps", gaps_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // dE(i, j) = -E(i, j)^2 (dw(j) - dw(i))
@@ -353,7 +302,7 @@ struct Sums {
   static Shape shape(Operands& in) { return {in[0].rows, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<sums_host<eT>>(e, 0, 1);
+    run_kernel<"sums", sums_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -367,7 +316,7 @@ struct Reciprocals {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<reciprocals_host<eT>>(e, 0, 1);
+    run_kernel<"reciprocals", reciprocals_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -380,7 +329,7 @@ struct RequireUnambiguous {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_unambiguous<eT>>(e, 0, e.size());
+    run_kernel<"unambiguous", require_unambiguous<eT>>(e, 0, e.size());
   }
 };
 struct RequireNothingAtZero {
@@ -389,7 +338,7 @@ struct RequireNothingAtZero {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_nothing_at_zero<eT>>(e, 0, 2);
+    run_kernel<"nothing_at_zero", require_nothing_at_zero<eT>>(e, 0, 2);
   }
 };
 
@@ -398,7 +347,7 @@ struct RequireDiagonalisable {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_diagonalisable<eT>>(e, 0, 1);
+    run_kernel<"diagonalisable", require_diagonalisable<eT>>(e, 0, 1);
   }
 };
 
@@ -414,7 +363,7 @@ struct EigSym {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<eigen_host<eT>>(e, 0, 1, 2);
+    run_kernel<"eigen", eigen_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -493,7 +442,7 @@ struct EigSymValues {
   static Shape shape(Operands& in) { return {in[0].rows, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<eigen_host<eT>>(e, 0, 1);
+    run_kernel<"eigen", eigen_host<eT>>(e, 0, 1);
   }
 };
 
@@ -510,7 +459,7 @@ struct EigGen {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<general_eigen_host<eT>>(e, 0, 1, 2);
+    run_kernel<"eigen_general", general_eigen_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -634,7 +583,7 @@ struct SvdEcon {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<svd_host<eT>>(e, 0, 1, 3);
+    run_kernel<"svd", svd_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -714,7 +663,7 @@ struct SvdFull {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<svd_host<eT>>(e, 0, 1, 3);
+    run_kernel<"svd", svd_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -797,7 +746,7 @@ struct SvdValues {
   static Shape shape(Operands& in) { return {std::min(in[0].rows, in[0].cols), 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<singular_values_host<eT>>(e, 0, 1);
+    run_kernel<"singular_values", singular_values_host<eT>>(e, 0, 1);
   }
 };
 
@@ -810,7 +759,7 @@ struct Pinv {
   static Shape shape(Operands& in) { return {in[0].cols, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<pinv_host<eT>>(e, 1, 4);
+    run_kernel<"pinv", pinv_host<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -852,7 +801,7 @@ struct Rank {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<rank_host<eT>>(e, 0, 1);
+    run_kernel<"rank", rank_host<eT>>(e, 0, 1);
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return rank(in[0]); };
@@ -883,7 +832,7 @@ struct Cond {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cond_host<eT>>(e, 0, 1);
+    run_kernel<"cond", cond_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -899,7 +848,7 @@ struct Cond {
     static Shape shape(Operands& in) { return in[0]; }
     template <class eT>
     static void eval(Eval<eT>& e) {
-      run_host<require_finite_condition<eT>>(e, 0, 1);
+      run_kernel<"finite_condition", require_finite_condition<eT>>(e, 0, 1);
     }
     template <class eT>
     static void vjp(Rule<eT>& r) {

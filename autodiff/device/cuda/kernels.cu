@@ -161,13 +161,15 @@ Table<eT> make_table() {
   add_elementwise(table);
   add_products(table);
   add_reductions(table);
-  table["copy"] = &with_context<eT, &copy<eT>>;
-  table["fill"] = &with_context<eT, &fill<eT>>;
-  table["gather"] = &with_context<eT, &gather<eT>>;
-  table["scatter"] = &with_context<eT, &scatter<eT>>;
-  table["dropout"] = &with_context<eT, &dropout<eT>>;
-  table["sgd"] = &with_context<eT, &sgd<eT>>;
-  table["clip"] = &with_context<eT, &clip<eT>>;
+  add_structure(table);
+  add_factorisations(table);
+  table["copy"] = {&with_context<eT, &copy<eT>>};
+  table["fill"] = {&with_context<eT, &fill<eT>>};
+  table["gather"] = {&with_context<eT, &gather<eT>>};
+  table["scatter"] = {&with_context<eT, &scatter<eT>>};
+  table["dropout"] = {&with_context<eT, &dropout<eT>>};
+  table["sgd"] = {&with_context<eT, &sgd<eT>>};
+  table["clip"] = {&with_context<eT, &clip<eT>>};
   return table;
 }
 
@@ -196,13 +198,13 @@ template void copy(Context&, const Command<float>&);
 template void copy(Context&, const Command<double>&);
 
 template <class eT>
-Function<eT> find_function(const char* kernel) {
+Entry<eT> find_entry(const char* kernel) {
   static const Table<eT> table = make_table<eT>();
   const auto found = table.find(kernel);
-  return found == table.end() ? nullptr : found->second;
+  return found == table.end() ? Entry<eT>{} : found->second;
 }
-template Function<float> find_function(const char*);
-template Function<double> find_function(const char*);
+template Entry<float> find_entry(const char*);
+template Entry<double> find_entry(const char*);
 
 cudaError_t probe_architecture() {
   cudaFuncAttributes attributes;

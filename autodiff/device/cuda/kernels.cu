@@ -198,6 +198,7 @@ Table<eT> make_table() {
   add_reductions(table);
   add_structure(table);
   add_factorisations(table);
+  add_attacks(table);
   table["copy"] = {&with_context<eT, &copy<eT>>};
   table["fill"] = {&with_context<eT, &fill<eT>>};
   table["gather"] = {&with_context<eT, &gather<eT>>};

@@ -192,6 +192,8 @@ template <class eT>
 void add_structure(Table<eT>& table);
 template <class eT>
 void add_factorisations(Table<eT>& table);
+template <class eT>
+void add_attacks(Table<eT>& table);
 
 /// What there is for a kernel of this name, perhaps nothing.
 template <class eT>

@@ -18,10 +18,9 @@
 #include <armagrad/autodiff/math.hpp>
 
 namespace armagrad {
-namespace {
 
 // ARMAGRAD_INSTRUCTIONS=plain|avx2|avx512 limits what is used, to test the other versions.
-InstructionSet instructions_here() {
+InstructionSet detail::instructions_here() {
   auto most = InstructionSet::avx512;
   if (const char* named = std::getenv("ARMAGRAD_INSTRUCTIONS"); named != nullptr && *named != '\0') {
     const std::string_view name = named;
@@ -39,6 +38,8 @@ InstructionSet instructions_here() {
   return InstructionSet::plain;
 #endif
 }
+
+namespace {
 
 class Cpu final : public Backend {
  public:
@@ -62,7 +63,7 @@ class Cpu final : public Backend {
   int host_code() const override { return instructions_; }
 
  private:
-  const int instructions_ = static_cast<int>(instructions_here());
+  const int instructions_ = static_cast<int>(detail::instructions_here());
 
   static void copy(void* to, const void* from, std::size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);

@@ -18,7 +18,10 @@
 //   eigen               out = eigenvalues, ascending, more_out[0] = vectors unless it has no data, of a symmetric A
 //   singular_values     out = singular values, descending;  svd: out, more_out = U, s, V, by their shapes
 //   gaps, sums, reciprocals, pinv, rank, cond     of values and vectors
-//   invariant, unambiguous, nothing_at_zero, finite_condition, varying     out = 0 (finite_condition: A), or an error
+//   cholesky_gradient, between_vectors, pinv_gradient     first derivatives, in one pass
+//   convolve            out(i) = sum over k of A(s i + t k + c) B(k), A continued by 0 (ConvOptions)
+//   invariant, unambiguous, moving, nothing_at_zero, finite_condition, varying   out = 0 (finite_condition: A), or an
+//                       error
 //
 // These are the CPU's alone: eigen_general, diagonalisable, expmat, expmat_derivative, spectral, spectral_derivative,
 // spectral_second_derivative.
@@ -66,6 +69,11 @@ struct CumsumOptions {
 struct SortOptions {
   bool descending;
   int dim;
+};
+struct ConvOptions {
+  int s, t;  // 1 or -1
+  std::int64_t c;
+  std::uint32_t rows;
 };
 struct ToleranceOptions {
   double tolerance;
@@ -173,11 +181,14 @@ void fail_not_symmetric(const char* by, View<const eT> a, eT apart) {
                 "determine; use %s_econ, or only what any choice agrees on, like Q2 Q2'",
                 by, columns, by));
 }
-[[noreturn]] inline void fail_ambiguous(const AmbiguityOptions& o, double value, std::size_t i, std::size_t j) {
+inline constexpr const char* split_by_direction =
+    "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
+    "choice";
+[[noreturn]] inline void fail_ambiguous(const AmbiguityOptions& o, double value, std::size_t i, std::size_t j,
+                                        const char* why = "the incoming gradient depends on which were chosen") {
   throw ValueError(
-      formatted("%s: the %s %zu and %zu (counted from 0) are both %.10g, so their vectors are not unique, and the "
-                "incoming gradient depends on which were chosen; %s",
-                o.by, o.singular ? "singular values" : "eigenvalues", i, j, value,
+      formatted("%s: the %s %zu and %zu (counted from 0) are both %.10g, so their vectors are not unique, and %s; %s",
+                o.by, o.singular ? "singular values" : "eigenvalues", i, j, value, why,
                 o.singular    ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
                 : o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the eigenvalues "
                                 "alone"

@@ -48,7 +48,7 @@ void* Scratch::bytes(std::size_t count) {
 std::string size_text(std::uint64_t rows, std::uint64_t cols) { return fmt::format("{}x{}", rows, cols); }
 
 template <class eT>
-eT norm1_of_finite(const char* operation, View<const eT> a) {
+eT norm1(View<const eT> a) {
   eT largest = 0;
   for (std::size_t j = 0; j < a.cols; ++j) {
     const eT* x = a.data + j * a.ld;
@@ -59,11 +59,19 @@ eT norm1_of_finite(const char* operation, View<const eT> a) {
     for (; i < a.rows; ++i) partial[0] += std::abs(x[i]);
     eT sum = 0;
     for (const eT p : partial) sum += p;
-    if (!(sum <= std::numeric_limits<eT>::max()) && !std::all_of(x, x + a.rows, [](eT v) { return std::isfinite(v); }))
-      fail_not_finite(operation, a.rows, a.cols);
-    largest = std::max(largest, sum);
+    if (!(sum <= largest)) largest = sum;
+    if (std::isnan(largest)) break;
   }
   return largest;
+}
+template <class eT>
+eT norm1_of_finite(const char* operation, View<const eT> a) {
+  const eT norm = norm1(a);
+  if (!std::isfinite(norm))  // or a sum of finite ones is not
+    for (std::size_t j = 0; j < a.cols; ++j)
+      for (std::size_t i = 0; i < a.rows; ++i)
+        if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(operation, a.rows, a.cols);
+  return norm;
 }
 
 namespace {
@@ -127,34 +135,13 @@ void multiply(bool ta, bool tb, std::size_t m, std::size_t n, std::size_t k, con
   arma::blas::gemm<eT>(ta ? "T" : "N", tb ? "T" : "N", &rows, &cols, &inner, &alpha, a, &la, b, &lb, &beta, c, &lc);
 }
 
-template <class eT>
-bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
-                eT* b, std::size_t ldb) {
-  if (n == 0 || m == 0) return true;
-  const std::size_t block = m < 8 ? n : 64;
-  const bool down = upper == transposed;  // from the first rows to the last
-  char uplo = upper ? 'U' : 'L', trans = transposed ? 'T' : 'N', diagonal = unit ? 'U' : 'N';
-  blas_int cols = static_cast<blas_int>(m), ld = static_cast<blas_int>(ldt), ldx = static_cast<blas_int>(ldb), info = 0;
-  const std::size_t blocks = (n + block - 1) / block;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    const std::size_t k = (down ? i : blocks - 1 - i) * block, size = std::min(block, n - k), next = k + size;
-    blas_int order = static_cast<blas_int>(size);
-    arma::lapack::trtrs(&uplo, &trans, &diagonal, &order, &cols, t + k * (ldt + 1), &ld, b + k, &ldx, &info);
-    if (info != 0) return false;
-    const std::size_t from = down ? next : 0, rest = down ? n - next : k;
-    const eT* beside = transposed ? t + k + from * ldt : t + from + k * ldt;
-    multiply(transposed, false, rest, m, size, beside, ldt, b + k, ldb, b + from, ldb, eT(-1), eT(1));
-  }
-  return true;
-}
-
-#define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
-  template bool substitute(bool, bool, bool, std::size_t, std::size_t, const eT*, std::size_t, eT*, std::size_t); \
-  template eT norm1_of_finite(const char*, View<const eT>);                                                       \
-  template void load_symmetric(const char*, View<const eT>, eT*);                                                 \
-  template void load_symmetric_part(View<const eT>, eT*);                                                         \
-  template void copy_contiguous(View<const eT>, eT*);                                                             \
-  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*,    \
+#define ARMAGRAD_INSTANTIATE(eT)                                                                               \
+  template eT norm1(View<const eT>);                                                                           \
+  template eT norm1_of_finite(const char*, View<const eT>);                                                    \
+  template void load_symmetric(const char*, View<const eT>, eT*);                                              \
+  template void load_symmetric_part(View<const eT>, eT*);                                                      \
+  template void copy_contiguous(View<const eT>, eT*);                                                          \
+  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*, \
                          std::size_t, eT*, std::size_t, eT, eT);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

@@ -15,6 +15,7 @@
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/autodiff/operations.hpp>
+#include <armagrad/autodiff/ops/dense.hpp>
 #include <armagrad/autodiff/ops/known.hpp>
 #include <armagrad/autodiff/samples.hpp>
 
@@ -93,7 +94,10 @@ std::string size_text(const View<T>& v) {
   return size_text(v.rows, v.cols);
 }
 
-/// The 1-norm; throws, naming `operation`, where A holds NaN or infinity.
+/// The largest sum of a column's absolute values; NaN or infinity if there is one.
+template <class eT>
+eT norm1(View<const eT> a);
+/// The same; throws, naming `operation`, where A holds NaN or infinity.
 template <class eT>
 eT norm1_of_finite(const char* operation, View<const eT> a);
 /// (A + A') / 2 into the n x n `to`. Throws, naming `operation`, unless A is finite and symmetric up to rounding.
@@ -108,13 +112,6 @@ void copy_contiguous(View<const eT> a, eT* to);
 template <class eT>
 void multiply(bool ta, bool tb, std::size_t m, std::size_t n, std::size_t k, const eT* a, std::size_t lda, const eT* b,
               std::size_t ldb, eT* c, std::size_t ldc, eT alpha = 1, eT beta = 0);
-
-/// X with op(T) X = B in place of the n x m B; T is triangular, and `unit`: with ones on its diagonal. In blocks, so
-/// that all but the diagonal ones are products: with many columns OpenBLAS's own substitution takes more than twice as
-/// long. False if T is singular.
-template <class eT>
-bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
-                eT* b, std::size_t ldb);
 
 /// a, or what it is the transpose of.
 template <class eT>

@@ -57,6 +57,25 @@ void cumsum_host(const Command<eT>& c) {
   }
 }
 
+// y(i) = sum over k of a(s i + t k + c) b(k), a continued by 0.   in: a, b
+template <class eT>
+void convolve(const Command<eT>& c) {
+  const auto& o = attributes_of<ConvOptions>(c);
+  const auto length = static_cast<std::int64_t>(c.in[0].size()), rows = static_cast<std::int64_t>(o.rows);
+  const eT* a = c.in[0].data;
+  eT* y = c.out.data;
+  std::fill_n(y, rows, eT(0));
+  for (std::int64_t k = 0; k < static_cast<std::int64_t>(c.in[1].size()); ++k) {
+    const std::int64_t d = o.t * k + o.c;
+    const eT b = c.in[1].data[k];
+    if (o.s > 0)
+      for (std::int64_t i = std::max<std::int64_t>(0, -d); i < std::min(rows, length - d); ++i) y[i] += a[i + d] * b;
+    else
+      for (std::int64_t i = std::max<std::int64_t>(0, d - length + 1); i < std::min(rows, d + 1); ++i)
+        y[i] += a[d - i] * b;
+  }
+}
+
 // out: the sorted elements; where each comes from within its column or row
 template <class eT>
 void sort_host(const Command<eT>& c) {
@@ -124,6 +143,7 @@ void conv_samples(Samples& s, F f) {
 
 struct Cumsum {
   static constexpr auto name = "cumsum";
+  static constexpr bool linear = true;
   using Attributes = CumsumOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
@@ -161,6 +181,10 @@ struct Reorder {
     const auto& o = r.template attributes<Attributes>();
     r.accumulate(0, apply<Reorder>({!o.descending, o.dim}, r.grad(), r.operand(1)));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(apply<Reorder>(r.template attributes<Attributes>(), r.tangent(0), r.operand(1)));
+  }
 };
 struct Sort {
   static constexpr auto name = "sort";
@@ -179,6 +203,10 @@ struct Sort {
   static void vjp(Rule<eT>& r) {
     if (r.has_grad(0))
       r.accumulate(0, apply<Reorder>({true, r.template attributes<Attributes>().dim}, r.grad(), r.result(1)));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(apply<Reorder>({false, r.template attributes<Attributes>().dim}, r.tangent(0), r.result(1)));
   }
   static void samples(Samples& s) {
     for (const int dim : {0, 1})
@@ -237,8 +265,30 @@ struct Toeplitz {
     s.fails({arma::mat(2, 1), arma::mat(2, 2)}, two, "toeplitz: A is 2x1, B is 2x2: both must be a row or a column");
   }
 };
+// The derivative by b is the sum over i with the same indices, that by a a sum over g: with p = s i + t k + c,
+// k = t (p - s i - c).
 struct Conv {
   static constexpr auto name = "conv";
+  static constexpr const char* operands[] = {"A", "B", nullptr};
+  using Attributes = ConvOptions;
+  static Shape shape(Operands& in) { return {in.attributes<Attributes>().rows, 1}; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"convolve", convolve<eT>>(e, 0, 2);
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    const auto [s, t, c, rows] = r.template attributes<Attributes>();
+    const Var<eT> a = r.operand(0), b = r.operand(1), g = r.grad();
+    if (r.needs(0)) r.accumulate(0, apply<Conv>({t, -s * t, -t * c, a.shape().rows}, b, g));
+    if (r.needs(1)) r.accumulate(1, apply<Conv>({t, s, c, b.shape().rows}, a, g));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    if (r.has_tangent(0)) r.add(apply<Conv>(o, r.tangent(0), r.operand(1)));
+    if (r.has_tangent(1)) r.add(apply<Conv>(o, r.operand(0), r.tangent(1)));
+  }
   static void samples(Samples& s) {
     conv_samples(s, [](auto a, auto b, const char* shape) { return conv(a, b, shape); });
     s.fails(
@@ -362,7 +412,6 @@ Var<eT> toeplitz(Var<eT> a, Var<eT> b) {
   return detail::elements(join_cols(detail::as_column(a), detail::as_column(b)), m, b.n_elem(),
                           [m](arma::uword i, arma::uword j) { return i >= j ? i - j : m + j - i; });
 }
-// T b with the Toeplitz matrix T of a, which has a's elements and zeros.
 template <class eT>
 Var<eT> conv(Var<eT> a, Var<eT> b, const char* shape) {
   const bool same = std::strcmp(shape, "same") == 0;
@@ -373,12 +422,8 @@ Var<eT> conv(Var<eT> a, Var<eT> b, const char* shape) {
     in.require(in[0].size() > 0 && in[1].size() > 0, "neither may be empty");
   });
   const arma::uword m = a.n_elem(), n = b.n_elem(), first = same ? n / 2 : 0, rows = same ? m : m + n - 1;
-  const Var<eT> padded =
-      join_cols(detail::as_column(a), detail::constant_like(a, arma::Mat<eT>(1, 1, arma::fill::zeros)));
-  const Var<eT> t = detail::elements(padded, rows, n, [=](arma::uword i, arma::uword j) {
-    return i + first >= j && i + first - j < m ? i + first - j : m;
-  });
-  const Var<eT> column = detail::as_column(b), y = n == 1 ? multiply(t, column) : matmul(t, column);
+  const Var<eT> y = apply<detail::Conv>({1, -1, static_cast<std::int64_t>(first), static_cast<std::uint32_t>(rows)},
+                                        detail::as_column(a), detail::as_column(b));
   return a.n_cols() == 1 ? y : reshape(y, 1, rows);
 }
 template <class eT>

@@ -12,10 +12,11 @@ namespace armagrad::cuda {
 
 // ---- cuSOLVER, loaded by the first command that needs it
 
-#define ARMAGRAD_SOLVER_FUNCTIONS(F)                                                                       \
-  F(getrf_bufferSize)                                                                                      \
-  F(getrf) F(getrs) F(potrf_bufferSize) F(potrf) F(geqrf_bufferSize) F(geqrf) F(orgqr_bufferSize) F(orgqr) \
-      F(syevd_bufferSize) F(syevd) F(gesvd_bufferSize) F(gesvd)
+#define ARMAGRAD_SOLVER_FUNCTIONS(F)                                                                                  \
+  F(getrf_bufferSize)                                                                                                 \
+  F(getrf)                                                                                                            \
+  F(getrs) F(potrf_bufferSize) F(potrf) F(geqrf_bufferSize) F(geqrf) F(orgqr_bufferSize) F(orgqr) F(syevd_bufferSize) \
+      F(syevd) F(gesvd_bufferSize) F(gesvd)
 
 template <class eT>
 struct SolverFunctions;
@@ -135,6 +136,20 @@ __global__ void condition_kernel(eT* rcond, const eT* norm, const eT* inverse_no
 template <class eT>
 __global__ void info_kernel(eT* to, const int* info) {
   *to = static_cast<eT>(*info);
+}
+
+/// The upper triangle of A, half of it, and half of that on the diagonal.
+template <class eT>
+__global__ void half_upper_kernel(View<eT> out, View<const eT> a) {
+  for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
+    out.data[i + j * out.ld] = i > j ? eT(0) : a.data[i + j * a.ld] * (i == j ? eT(0.25) : eT(0.5));
+  });
+}
+template <class eT>
+__global__ void plus_transposed_kernel(View<eT> out, View<const eT> a) {
+  for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
+    out.data[i + j * out.ld] = a.data[i + j * a.ld] + a.data[j + i * a.ld];
+  });
 }
 
 struct Times {
@@ -260,6 +275,14 @@ __global__ void permutation_kernel(View<eT> p, View<const std::uint32_t> order) 
 template <class... P, class... Arguments>
 void launch_block(Context& context, std::size_t per_warp, void (*kernel)(P...), Arguments... arguments) {
   launch(kernel, 1, threads_per_block, threads_per_block / 32 * per_warp, context.stream, arguments...);
+}
+template <class eT>
+void transpose(Context& context, View<const eT> from, View<eT> to) {
+  Command<eT> c;
+  c.out = to;
+  c.in[0] = from;
+  c.flags = transpose_a;
+  copy(context, c);
 }
 template <class eT>
 void set_identity(Context& context, View<eT> out) {
@@ -636,6 +659,21 @@ void cholesky_log_determinant(Context& context, const Command<eT>& c) {
   launch_block(context, sizeof(eT), &half_log_determinant_kernel<eT>, c.out, c.in[0]);
 }
 
+/// W + W' with W = R^-1 T R^-T, T' the upper triangle of G R', half of it and half of that on the diagonal.   in: R, G
+template <class eT>
+void cholesky_gradient(Context& context, const Command<eT>& c) {
+  const View<const eT> r = c.in[0], g = c.in[1];
+  if (r.rows == 0) return;
+  const auto [x_memory, y_memory] = carve(context, Piece<eT>{r.size()}, Piece<eT>{r.size()});
+  const View<eT> x = view(x_memory, r.rows, r.rows), y = view(y_memory, r.rows, r.rows);
+  multiply(context, transpose_b, g, r, y);
+  launch_elements(context, r.rows, r.rows, &half_upper_kernel<eT>, x, y);
+  substitute(context, true, false, r, x);
+  transpose<eT>(context, x, y);
+  substitute(context, true, false, r, y);
+  launch_elements(context, r.rows, r.rows, &plus_transposed_kernel<eT>, c.out, y);
+}
+
 template <class eT>
 void least_squares(Context& context, const Command<eT>& c) {
   const auto& o = attributes_of<detail::SolveOptions>(c);
@@ -748,18 +786,11 @@ void decompose(Context& context, const char* by, View<const eT> a, View<eT> s, V
   look_at(context, a, detail::Triangle::none, columns, numbers);
   if (context.read(reinterpret_cast<const Numbers<eT>*>(numbers)).not_finite != eT(0))
     detail::fail_not_finite(by, a.rows, a.cols);
-  const auto transpose = [&context](View<const eT> from, View<eT> to) {
-    Command<eT> c;
-    c.out = to;
-    c.in[0] = from;
-    c.flags = transpose_a;
-    copy(context, c);
-  };
-  wide ? transpose(a, x) : copy_matrix(context, a, x);
+  wide ? transpose(context, a, x) : copy_matrix(context, a, x);
   const char job = !vectors ? 'N' : left.cols == cols ? 'S' : 'A';
   lapack.svd(job, x, s, vectors ? left : vt, vt, scratch, size, info);
   if (context.read(static_cast<const int*>(info)) != 0) detail::fail_to_converge(by, a.rows, a.cols);
-  if (vectors) transpose(vt, right);
+  if (vectors) transpose<eT>(context, vt, right);
 }
 template <class eT>
 void singular_values(Context& context, const Command<eT>& c) {
@@ -785,6 +816,7 @@ void add_factorisations(Table<eT>& table) {
   add("determinant", &with_context<eT, &determinant<eT>>);
   add("log_determinant", &with_context<eT, &log_determinant<eT>>);
   add("cholesky_solve", &with_context<eT, &cholesky_solve<eT>>);
+  add("cholesky_gradient", &with_context<eT, &cholesky_gradient<eT>>);
   add("cholesky_inverse", &with_context<eT, &cholesky_inverse<eT>>);
   add("cholesky_log_determinant", &with_context<eT, &cholesky_log_determinant<eT>>);
   add_reading("lu_factors", &with_context<eT, &lu_factors<eT>>);

@@ -46,8 +46,9 @@ std::tuple<T*...> carve(Context& context, Piece<T>... pieces) {
 }
 
 template <class eT>
-void copy_matrix(Context& context, View<const eT> from, View<eT> to) {
+void copy_matrix(Context& context, View<const eT> from, View<eT> to, std::type_identity_t<eT> beta = 0) {
   Command<eT> c;
+  c.beta = beta;
   c.out = to;
   c.in[0] = from;
   copy(context, c);
@@ -59,10 +60,13 @@ void fill_matrix(Context& context, View<eT> to, eT value) {
   c.alpha = value;
   fill(context, c);
 }
-/// out = op(A) op(B); `flags` as in a Command.
+/// out = alpha op(A) op(B) + beta out; `flags` as in a Command.
 template <class eT>
-void multiply(Context& context, std::uint32_t flags, View<const eT> a, View<const eT> b, View<eT> out) {
+void multiply(Context& context, std::uint32_t flags, View<const eT> a, View<const eT> b, View<eT> out,
+              std::type_identity_t<eT> alpha = 1, std::type_identity_t<eT> beta = 0) {
   Command<eT> c;
+  c.alpha = alpha;
+  c.beta = beta;
   c.out = out;
   c.in[0] = a;
   c.in[1] = b;

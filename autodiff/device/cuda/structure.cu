@@ -157,6 +157,34 @@ __global__ void gaps_kernel(View<eT> out, View<const eT> w, const eT* top, eT ro
     out.data[i + j * out.ld] = std::abs(gap) <= rounding * *top ? eT(0) : 1 / gap;
   });
 }
+/// skew(M) % E, with N skew(M + N) % E + skew(M - N) % F; dw on the diagonal, or 0.
+template <class eT>
+__global__ void between_vectors_kernel(View<eT> out, View<const eT> m, View<const eT> w, View<const eT> dw,
+                                       View<const eT> v, const eT* top, eT rounding) {
+  for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
+    const std::size_t ij = i + j * out.rows, ji = j + i * out.rows;
+    const eT same = rounding * *top, gap = w.data[j] - w.data[i], x = m.data[ij] - m.data[ji];
+    eT value = dw.data != nullptr ? dw.data[i] : eT(0);
+    if (i != j && v.data == nullptr) value = std::abs(gap) <= same ? eT(0) : x / (2 * gap);
+    if (i != j && v.data != nullptr) {
+      const eT sum = w.data[j] + w.data[i], y = v.data[ij] - v.data[ji];
+      value = (std::abs(gap) <= same ? eT(0) : (x + y) / (2 * gap)) + (sum <= 2 * same ? eT(0) : (x - y) / (2 * sum));
+    }
+    out.data[ij] = value;
+  });
+}
+template <class eT>
+__global__ void convolve_kernel(View<eT> out, View<const eT> a, View<const eT> b, int s, int t, std::int64_t c) {
+  const auto length = static_cast<std::int64_t>(std::size_t{a.rows} * a.cols);
+  for_each_element(out.rows * out.cols, 1, [&](std::size_t i, std::size_t) {
+    eT sum = 0;
+    for (std::size_t k = 0; k < std::size_t{b.rows} * b.cols; ++k) {
+      const std::int64_t at = s * static_cast<std::int64_t>(i) + t * static_cast<std::int64_t>(k) + c;
+      if (at >= 0 && at < length) sum += a.data[at] * b.data[k];
+    }
+    out.data[i] = sum;
+  });
+}
 template <class eT>
 __global__ void sums_kernel(View<eT> out, View<const eT> s, eT rounding) {
   for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
@@ -237,6 +265,21 @@ __global__ void nothing_at_zero_kernel(View<eT> out, View<const eT> x, View<cons
     if (s.data[j] <= rounding * s.data[0])
       for (std::size_t i = 0; i < x.rows; ++i)
         if (std::abs(x.data[i + j * x.ld]) > small_beside_it * scale) first = j;
+  tell_first(first, out, found);
+}
+template <class eT>
+__global__ void moving_kernel(View<eT> out, View<const eT> m, View<const eT> w, eT rounding, eT small_beside_it,
+                              std::uint64_t* found) {
+  const std::size_t n = w.rows;
+  const eT same = rounding * largest_of(w.data, n), zero = small_beside_it * largest_of(m.data, n * n);
+  std::uint64_t first = nowhere;
+  for (std::size_t at = threadIdx.x; at < n * n && first == nowhere; at += blockDim.x) {
+    const std::size_t i = at / n, j = at % n;
+    if (i < j && std::abs(w.data[i] - w.data[j]) <= same &&
+        (std::abs(m.data[i + j * n]) > zero || std::abs(m.data[j + i * n]) > zero ||
+         std::abs(m.data[i * (n + 1)] - m.data[j * (n + 1)]) > zero))
+      first = at;
+  }
   tell_first(first, out, found);
 }
 template <class eT>
@@ -345,6 +388,41 @@ void pinv(Context& context, const Command<eT>& c) {
   launch_elements(context, v.rows, v.cols, &scale_by_inverse_kernel<eT>, scaled, v, s, tolerance, relative);
   multiply<eT>(context, transpose_b, scaled, u, c.out);
 }
+/// As the CPU's: where the rank is full, some terms are 0.   in: A, P, G, s
+template <class eT>
+void pinv_gradient(Context& context, const Command<eT>& c) {
+  const View<const eT> a = c.in[0], p = c.in[1], g = c.in[2], s = c.in[3];
+  const View<eT> da = c.out;
+  if (da.size() == 0) return;
+  const std::size_t m = a.rows, n = a.cols;
+  const auto [tolerance, relative] = tolerances<eT>(attributes_of<detail::ToleranceOptions>(c));
+  const auto [pg_memory, x_memory, q_memory, number] =
+      carve(context, Piece<eT>{m * m}, Piece<eT>{m * n}, Piece<eT>{n * n}, Piece<eT>{1});
+  launch(&rank_kernel<eT>, 1, 1, 0, context.stream, view(number, 1), s, tolerance, relative);
+  const auto rank = static_cast<std::size_t>(context.read(static_cast<const eT*>(number)));
+  const View<eT> pg = view(pg_memory, m, m), x = view(x_memory, m, n), q = view(q_memory, n, n);
+  multiply(context, transpose_a, p, g, pg);
+  multiply<eT>(context, transpose_b, pg, p, da, -1);
+  if (rank < m) {
+    multiply<eT>(context, transpose_a | transpose_b, pg, p, x);  // G' P P'
+    multiply<eT>(context, 0, p, x, q);
+    copy_matrix<eT>(context, x, da, 1);
+    multiply<eT>(context, 0, a, q, da, -1, 1);
+  }
+  if (rank < n) {
+    multiply(context, transpose_b, p, g, q);
+    multiply<eT>(context, transpose_a, p, q, x);  // P' P G'
+    multiply<eT>(context, 0, x, p, pg);
+    copy_matrix<eT>(context, x, da, 1);
+    multiply<eT>(context, 0, pg, a, da, -1, 1);
+  }
+}
+template <class eT>
+void convolve(Context& context, const Command<eT>& c) {
+  const auto& o = attributes_of<detail::ConvOptions>(c);
+  launch_elements(context, static_cast<std::uint32_t>(c.out.size()), 1, &convolve_kernel<eT>, c.out, c.in[0], c.in[1],
+                  o.s, o.t, o.c);
+}
 template <class eT>
 void cond(Context& context, const Command<eT>& c) {
   if (c.in[0].size() == 0) return fill_matrix(context, c.out, eT(0));
@@ -385,6 +463,29 @@ void unambiguous(Context& context, const Command<eT>& c) {
   const std::uint64_t at = first_fault(context, &unambiguous_kernel<eT>, c.out, c.in[0], w, c.in[2], c.in[3], o.values,
                                        o.singular, o.symmetric, rounding_of<eT>(n), half_of_the_digits<eT>());
   if (at != nowhere) detail::fail_ambiguous(o, static_cast<double>(context.read(w.data + at / n)), at / n, at % n);
+}
+template <class eT>
+void moving(Context& context, const Command<eT>& c) {
+  const View<const eT> w = c.in[1];
+  if (w.rows == 0) return fill_matrix(context, c.out, eT(0));
+  const std::uint64_t at =
+      first_fault(context, &moving_kernel<eT>, c.out, c.in[0], w, rounding_of<eT>(w.rows), half_of_the_digits<eT>());
+  if (at != nowhere)
+    detail::fail_ambiguous(attributes_of<detail::AmbiguityOptions>(c),
+                           static_cast<double>(context.read(w.data + at / w.rows)), at / w.rows, at % w.rows,
+                           detail::split_by_direction);
+}
+template <class eT>
+void between_vectors(Context& context, const Command<eT>& c) {
+  const auto& o = attributes_of<detail::AmbiguityOptions>(c);
+  const View<const eT> w = c.in[1];
+  if (w.rows == 0) return;
+  unambiguous(context, c);
+  const auto [columns, numbers] = carve(context, Piece<eT>{numbers_of_column}, Piece<eT>{numbers_of_column});
+  look_at(context, w, Triangle::none, columns, numbers);
+  launch_elements(context, c.out.rows, c.out.cols, &between_vectors_kernel<eT>, c.out, c.in[0], w,
+                  o.values ? c.in[2] : View<const eT>{}, o.singular ? c.in[3] : View<const eT>{}, numbers + 3,
+                  rounding_of<eT>(w.rows));
 }
 template <class eT>
 void nothing_at_zero(Context& context, const Command<eT>& c) {
@@ -449,10 +550,14 @@ void add_structure(Table<eT>& table) {
   add("reciprocals", &with_context<eT, &reciprocals<eT>>);
   add("pinv", &with_context<eT, &pinv<eT>>);
   add("rank", &with_context<eT, &rank<eT>>);
+  add("convolve", &with_context<eT, &convolve<eT>>);
   add("cond", &with_context<eT, &cond<eT>>);
   add_reading("sort", &with_context<eT, &sort<eT>>);
   add_reading("finite_condition", &with_context<eT, &finite_condition<eT>>);
   add_reading("invariant", &with_context<eT, &invariant<eT>>);
+  add_reading("pinv_gradient", &with_context<eT, &pinv_gradient<eT>>);
+  add_reading("between_vectors", &with_context<eT, &between_vectors<eT>>);
+  add_reading("moving", &with_context<eT, &moving<eT>>);
   add_reading("unambiguous", &with_context<eT, &unambiguous<eT>>);
   add_reading("nothing_at_zero", &with_context<eT, &nothing_at_zero<eT>>);
   add_reading("varying", &with_context<eT, &varying<eT>>);

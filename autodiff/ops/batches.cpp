@@ -28,12 +28,13 @@ struct BatchColumns {
       for (const std::uint64_t position : {0u, 3u}) {
         const BatchAttributes a = batch_attributes(n, 1 + n / 3, 11, position, nullptr);
         s.add(
-            {s.uniform(3, n)}, [a](const auto& in) { return columns(a, in[0]); },
-            [a](const std::vector<arma::mat>& in) -> arma::mat {
-              arma::uvec which(a.batch);
-              for (std::uint32_t j = 0; j < a.batch; ++j) which[j] = a.sample(a.position, j);
-              return in[0].cols(which);
-            });
+             {s.uniform(3, n)}, [a](const auto& in) { return columns(a, in[0]); },
+             [a](const std::vector<arma::mat>& in) -> arma::mat {
+               arma::uvec which(a.batch);
+               for (std::uint32_t j = 0; j < a.batch; ++j) which[j] = a.sample(a.position, j);
+               return in[0].cols(which);
+             })
+            .check_gradient = false;  // there is none
       }
   }
   template <class eT>

@@ -12,6 +12,7 @@
 
 #include "zoo/digits.hpp"
 #include "zoo/gp.hpp"
+#include "zoo/machine.hpp"
 #include "zoo/output.hpp"
 #include "zoo/regression.hpp"
 #include "zoo/robustness.hpp"
@@ -61,6 +62,8 @@ int run(int argc, char** argv) {
   add_out(app);
   CLI::App* regression = app.add_subcommand("regression", "least squares: parabola, line, power law, basis functions");
   add_out(*regression);
+  std::string regression_device = "cpu";
+  regression->add_option("--device", regression_device, "where to compute: cpu or cuda")->capture_default_str();
   CLI::App* digits = app.add_subcommand("digits", "linear models and a small network on the 8x8 digits");
   add_out(*digits);
   digits->add_option("--model", options.models, "which of the models 1 to 8; several may be named")->type_name("N");
@@ -114,6 +117,7 @@ int run(int argc, char** argv) {
   try {
     zoo::check(options);
     zoo::check(attacks);
+    zoo::device_named("regression", regression_device);
     zoo::prepare_output(out);
     if (all || !regression->parsed()) zoo::prepare_output(out / "checkpoints");
   } catch (const armagrad::Error& e) {
@@ -126,7 +130,8 @@ int run(int argc, char** argv) {
     report.write(out);
     std::cout << name << '\n' << report.summary();
   };
-  if (all || regression->parsed()) finish("regression", zoo::regression());
+  if (all || regression->parsed())
+    finish("regression", zoo::regression(zoo::device_named("regression", regression_device)));
   bool finished = true;
   if (all || digits->parsed()) {
     const auto result = zoo::digits(options);

@@ -391,6 +391,21 @@ void dropout(const Command<eT>& c) {
 }
 
 template <class eT>
+void batch_columns(const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::BatchAttributes*>(c.attributes);
+  for (std::uint32_t j = 0; j < c.out.cols; ++j)
+    std::copy_n(c.in[0].data + std::size_t{a.sample(a.position + *a.replays, j)} * c.in[0].ld, c.out.rows,
+                c.out.data + std::size_t{j} * c.out.ld);
+}
+template <class eT>
+void batch_labels(const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::BatchAttributes*>(c.attributes);
+  auto* const to = const_cast<std::uint32_t*>(c.indices);
+  for (std::uint32_t j = 0; j < c.index_count; ++j)
+    to[j] = static_cast<const std::uint32_t*>(c.object)[a.sample(a.position + *a.replays, j)];
+}
+
+template <class eT>
 void sgd(const Command<eT>& c) {
   const auto& s = *static_cast<const detail::SgdScalars*>(c.object);
   const std::size_t n = c.out.size();
@@ -443,6 +458,8 @@ ARMAGRAD_KERNEL(maximum)
 ARMAGRAD_KERNEL(gather)
 ARMAGRAD_KERNEL(scatter)
 ARMAGRAD_KERNEL(dropout)
+ARMAGRAD_KERNEL(batch_columns)
+ARMAGRAD_KERNEL(batch_labels)
 ARMAGRAD_KERNEL(sgd)
 ARMAGRAD_KERNEL(clip)
 #undef ARMAGRAD_KERNEL

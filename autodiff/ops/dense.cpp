@@ -394,8 +394,8 @@ std::size_t factorise_cholesky(std::size_t n, eT* a, std::size_t lda) {
 #define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
   template bool substitute(bool, bool, bool, std::size_t, std::size_t, const eT*, std::size_t, eT*, std::size_t); \
   template bool factorise_lu(std::size_t, std::size_t, eT*, std::size_t, blas_int*);                              \
-  template void solve_factorised(bool, std::size_t, std::size_t, const eT*, const blas_int*, eT*, std::size_t);     \
-  template bool small_svd(std::size_t, std::size_t, const eT*, std::size_t, eT*, eT*, eT*);                         \
+  template void solve_factorised(bool, std::size_t, std::size_t, const eT*, const blas_int*, eT*, std::size_t);   \
+  template bool small_svd(std::size_t, std::size_t, const eT*, std::size_t, eT*, eT*, eT*);                       \
   template std::size_t factorise_cholesky(std::size_t, eT*, std::size_t);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

@@ -1,5 +1,5 @@
-// Triangular solves, LU and Cholesky in halves, so that nearly all of the work is matrix products. OpenBLAS's own take up
-// to three times as long on a core: its products are as fast as any, its substitution and its panels are not. The
+// Triangular solves, LU and Cholesky in halves, so that nearly all of the work is matrix products. OpenBLAS's own take
+// up to three times as long on a core: its products are as fast as any, its substitution and its panels are not. The
 // backward errors are those of LAPACK's routines: substitution stays substitution, no diagonal block is inverted.
 #pragma once
 
@@ -9,8 +9,8 @@
 
 namespace armagrad::detail {
 
-/// X with op(T) X = B in place of the n x m B; T is triangular, and `unit`: with ones on its diagonal (not read then). False,
-/// and nothing done, if one of these is 0.
+/// X with op(T) X = B in place of the n x m B; T is triangular, and `unit`: with ones on its diagonal (not read then).
+/// False, and nothing done, if one of these is 0.
 template <class eT>
 bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
                 eT* b, std::size_t ldb);
@@ -24,8 +24,8 @@ template <class eT>
 void solve_factorised(bool transposed, std::size_t n, std::size_t m, const eT* lu, const arma::blas_int* pivots, eT* b,
                       std::size_t ldb);
 
-/// R with R' R = A in place of A's upper triangle; below the diagonal is scratch. The order of the leading block that is
-/// not positive definite, or 0.
+/// R with R' R = A in place of A's upper triangle; below the diagonal is scratch. The order of the leading block that
+/// is not positive definite, or 0.
 template <class eT>
 std::size_t factorise_cholesky(std::size_t n, eT* a, std::size_t lda);
 

@@ -10,10 +10,6 @@ namespace armagrad {
 namespace detail {
 namespace {
 
-struct TriangleOptions {
-  int diagonal;  // the last one kept: 0 the main one, above it 1, 2, ..., below it -1, -2, ...
-};
-
 template <class eT, bool upper>
 void copy_triangle(const Command<eT>& c) {
   const std::int64_t d = attributes_of<TriangleOptions>(c).diagonal, rows = c.out.rows;
@@ -63,10 +59,7 @@ void cholesky_host(const Command<eT>& c) {
   const std::size_t order = c.out.rows;
   if (order == 0) return;
   if (const std::size_t failed = factorise_cholesky(order, c.out.data, order); failed != 0)
-    throw ValueError(
-        fmt::format("{}: A is {} and not positive definite: its leading {}x{} block is not; if it should "
-                    "be, add a small multiple of the identity",
-                    by, size_text(c.out), failed, failed));
+    fail_not_definite(by, c.out.rows, static_cast<int>(failed));
   for (std::size_t j = 0; j < order; ++j) std::fill_n(c.out.data + j * order + j + 1, order - j - 1, eT(0));
 }
 
@@ -163,10 +156,7 @@ void require_invariant(const Command<eT>& c) {
       apart = std::max(apart, std::abs(s.data[i + j * s.ld] - s.data[j + i * s.ld]));
     }
   if (!(apart <= std::sqrt(std::numeric_limits<eT>::epsilon()) * largest))
-    throw ValueError(
-        fmt::format("{0}: the gradient depends on how the last {1} columns of a square factor are chosen, "
-                    "which A does not determine; use {0}_econ, or only what any choice agrees on, like Q2 Q2'",
-                    attributes_of<AskedBy>(c).by, s.rows));
+    fail_basis(attributes_of<AskedBy>(c).by, s.rows);
   *c.out.data = 0;
 }
 
@@ -228,8 +218,7 @@ void qr_tangents(ForwardRule<eT>& r, Var<eT> q, Var<eT> rr, const char* by) {
   if (a.n_cols() > k) dr = join_rows(dr, matmul(dq.t(), right(a, k)) + matmul(q.t(), right(da, k)));
   const Shape whole = r.result(1).shape();
   if (whole.rows > k) dr = embed(dr, whole.rows, whole.cols, 0, 0);
-  if (const Var<eT> all = r.result(0); all.n_cols() > k)
-    dq = join_rows(dq, -matmul(q, matmul(dq.t(), right(all, k))));
+  if (const Var<eT> all = r.result(0); all.n_cols() > k) dq = join_rows(dq, -matmul(q, matmul(dq.t(), right(all, k))));
   r.add(dq, 0);
   r.add(dr, 1);
 }
@@ -248,7 +237,7 @@ struct Trimat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<copy_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("trimatu") : KernelName("trimatl"), copy_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -292,7 +281,7 @@ struct Symmat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<mirror_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("symmatu") : KernelName("symmatl"), mirror_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -316,7 +305,7 @@ struct FoldTriangle {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<fold_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("fold_upper") : KernelName("fold_lower"), fold_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -333,7 +322,7 @@ struct CholGradient {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_gradient<eT>>(e, 0, 2);
+    run_kernel<"cholesky_gradient", cholesky_gradient<eT>>(e, 0, 2);
   }
 };
 
@@ -345,7 +334,7 @@ struct Chol {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_host<eT>>(e, 0, 1);
+    run_kernel<"cholesky", cholesky_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -401,7 +390,7 @@ struct LuParts {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_host<eT>>(e, 0, 1, 3);
+    run_kernel<"lu", lu_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -431,9 +420,7 @@ struct LuParts {
     if (k == 0) return;
     const Var<eT> l = above(r.result(0), k), u = left(r.result(1), k), da = matmul(r.result(2), r.tangent(0));
     const auto l_solve = [&](Var<eT> x) { return triangular_solve(l, x, Triangle::lower, false, false, name); };
-    const auto over_u = [&](Var<eT> x) {
-      return triangular_solve(u, x.t(), Triangle::upper, true, false, name).t();
-    };
+    const auto over_u = [&](Var<eT> x) { return triangular_solve(u, x.t(), Triangle::upper, true, false, name).t(); };
     const Var<eT> inner = over_u(l_solve(above(left(da, k), k)));
     Var<eT> dl = matmul(l, trimatl(inner, -1)), du = matmul(trimatu(inner), u);
     if (m > n) dl = join_cols(dl, over_u(below(da, k) - matmul(below(r.result(0), k), du)));
@@ -489,7 +476,7 @@ struct QrEcon {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<qr_host<eT>>(e, 0, 1, 2);
+    run_kernel<"qr", qr_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -545,7 +532,7 @@ struct RequireInvariant {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_invariant<eT>>(e, 0, 1);
+    run_kernel<"invariant", require_invariant<eT>>(e, 0, 1);
   }
 };
 template <class eT>
@@ -563,7 +550,7 @@ struct Qr {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<qr_host<eT>>(e, 0, 1, 2);
+    run_kernel<"qr", qr_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -659,7 +646,6 @@ QrResult<eT> economical_qr(Var<eT> a, const char* by) {
   Graph<eT>& g = a.graph();
   if (const std::uint32_t i = g.kept(s.node, &kept_qr_of_transposed<eT>, true); i != Graph<eT>::no_node)
     return results_of(g.var(i));
-  require_lapack(a, by);
   const Var<eT> q = apply<QrEcon>({by}, a);
   g.keep(s.node, &kept_qr_of_transposed<eT>, q.index());
   return results_of(q);

@@ -47,17 +47,6 @@ void* Scratch::bytes(std::size_t count) {
 
 std::string size_text(std::uint64_t rows, std::uint64_t cols) { return fmt::format("{}x{}", rows, cols); }
 
-void fail_singular(const char* operation, std::uint64_t n, double rcond) {
-  throw ValueError(
-      fmt::format("{}: A is {}x{} and singular to working precision (reciprocal condition number {:.2g}); use "
-                  "pinv, or add a small multiple of the identity",
-                  operation, n, n, rcond));
-}
-
-void fail_to_converge(const char* operation, const std::string& size) {
-  throw ValueError(fmt::format("{}: LAPACK's iterations on A ({}) did not converge", operation, size));
-}
-
 template <class eT>
 eT norm1(View<const eT> a) {
   eT largest = 0;
@@ -81,8 +70,7 @@ eT norm1_of_finite(const char* operation, View<const eT> a) {
   if (!std::isfinite(norm))  // or a sum of finite ones is not
     for (std::size_t j = 0; j < a.cols; ++j)
       for (std::size_t i = 0; i < a.rows; ++i)
-        if (!std::isfinite(a.data[i + j * a.ld]))
-          throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", operation, size_text(a)));
+        if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(operation, a.rows, a.cols);
   return norm;
 }
 
@@ -120,17 +108,9 @@ void load_symmetric(const char* operation, View<const eT> a, eT* to) {
     largest = std::max(largest, std::abs(mean));
     apart = std::max(apart, difference);
   });
-  if (!finite) throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", operation, size_text(a)));
+  if (!finite) fail_not_finite(operation, a.rows, a.cols);
   // What a product like X A X' computed in this precision may be off by, and far less than a mistake.
-  if (!(apart > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest)) return;
-  for_pairs(a, [&](eT x, eT y, std::size_t i, std::size_t j) {
-    if (std::abs(x - y) == apart)
-      throw ValueError(
-          fmt::format("{}: A is {} and not symmetric: A({}, {}) is {:.6g}, A({}, {}) is {:.6g}; if one "
-                      "triangle is meant, symmatu(A) or symmatl(A) repeats it, and (A + A.t()) / 2 is the "
-                      "symmetric part",
-                      operation, size_text(a), j, i, y, i, j, x));
-  });
+  if (apart > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest) fail_not_symmetric(operation, a, apart);
 }
 
 template <class eT>
@@ -155,13 +135,13 @@ void multiply(bool ta, bool tb, std::size_t m, std::size_t n, std::size_t k, con
   arma::blas::gemm<eT>(ta ? "T" : "N", tb ? "T" : "N", &rows, &cols, &inner, &alpha, a, &la, b, &lb, &beta, c, &lc);
 }
 
-#define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
-  template eT norm1(View<const eT>);                                                                              \
-  template eT norm1_of_finite(const char*, View<const eT>);                                                       \
-  template void load_symmetric(const char*, View<const eT>, eT*);                                                 \
-  template void load_symmetric_part(View<const eT>, eT*);                                                         \
-  template void copy_contiguous(View<const eT>, eT*);                                                             \
-  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*,    \
+#define ARMAGRAD_INSTANTIATE(eT)                                                                               \
+  template eT norm1(View<const eT>);                                                                           \
+  template eT norm1_of_finite(const char*, View<const eT>);                                                    \
+  template void load_symmetric(const char*, View<const eT>, eT*);                                              \
+  template void load_symmetric_part(View<const eT>, eT*);                                                      \
+  template void copy_contiguous(View<const eT>, eT*);                                                          \
+  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*, \
                          std::size_t, eT*, std::size_t, eT, eT);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

@@ -383,7 +383,7 @@ struct ExpmatDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<exponential_derivative_host<eT>>(e, 0, 2);
+    run_kernel<"expmat_derivative", exponential_derivative_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -401,7 +401,8 @@ struct ExpmatDerivative {
     const arma::uword n = a.n_rows(), m = 2 * n;
     if (r.has_tangent(1)) r.add(apply<ExpmatDerivative>(a, r.tangent(1)));
     if (!r.has_tangent(0) || n == 0) return;
-    const Var<eT> da = r.tangent(0), block = embed(a, m, m, 0, 0) + embed(a, m, m, n, n) + embed(r.operand(1), m, m, 0, n);
+    const Var<eT> da = r.tangent(0),
+                  block = embed(a, m, m, 0, 0) + embed(a, m, m, n, n) + embed(r.operand(1), m, m, 0, n);
     r.add(apply<ExpmatDerivative>(block, embed(da, m, m, 0, 0) + embed(da, m, m, n, n)).submat(0, n, n - 1, m - 1));
   }
 };
@@ -414,7 +415,7 @@ struct Expmat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<exponential_host<eT>>(e, 0, 1);
+    run_kernel<"expmat", exponential_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -470,7 +471,7 @@ struct SpectralSecondDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_second_derivative_host<eT>>(e, 1, 5);
+    run_kernel<"spectral_second_derivative", spectral_second_derivative_host<eT>>(e, 1, 5);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -501,7 +502,7 @@ struct SpectralDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_derivative_host<eT>>(e, 1, 4);
+    run_kernel<"spectral_derivative", spectral_derivative_host<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -526,7 +527,7 @@ struct Spectral {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_host<eT>>(e, 1, 3);
+    run_kernel<"spectral", spectral_host<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -545,6 +546,7 @@ namespace {
 
 template <class eT>
 Var<eT> function_of(Var<eT> a, const SpectralFunction& f) {
+  require_kernel(a, "spectral", f.name());
   const auto [w, v] = symmetric_eigen(a, f.name());
   return apply<Spectral>({&f}, see_through_transposes(a).var(a.graph()), w, v);
 }

@@ -26,7 +26,7 @@ struct Lu {
   eT& rcond() { return extra[0]; }
   eT& below() { return extra[1]; }  // the diagonals of a band matrix below the main one, and above; -1: dense
   eT& above() { return extra[2]; }
-  eT& norm() { return extra[3]; }   // of A, the 1-norm
+  eT& norm() { return extra[3]; }  // of A, the 1-norm
   bool banded() const { return extra[1] >= 0; }
   blas_int kl() const { return static_cast<blas_int>(extra[1]); }
   blas_int ku() const { return static_cast<blas_int>(extra[2]); }
@@ -101,16 +101,12 @@ eT known_rcond(Lu<eT>& lu, std::size_t order) {
     arma::lapack::gbcon(&one, &n, &below, &above, lu.factors, &rows, lu.pivots, &lu.norm(), &lu.rcond(),
                         scratch.take<eT>(3 * order), integers, &info);
   } else {
-    arma::lapack::gecon(&one, &n, lu.factors, &n, &lu.norm(), &lu.rcond(), scratch.take<eT>(4 * order), integers, &info);
+    arma::lapack::gecon(&one, &n, lu.factors, &n, &lu.norm(), &lu.rcond(), scratch.take<eT>(4 * order), integers,
+                        &info);
   }
   if (!(lu.rcond() >= 0)) lu.rcond() = 0;  // NaN, from overflow
   return lu.rcond();
 }
-
-struct SolveOptions {
-  const char* by;
-  bool transposed, checked;
-};
 
 template <class eT>
 void require_regular(const char* by, std::uint32_t n, eT rcond, bool checked) {
@@ -143,11 +139,6 @@ void set_identity(View<eT> y) {
   std::fill_n(y.data, y.size(), eT(0));
   for (std::size_t i = 0; i < y.rows; ++i) y.data[i * (y.rows + 1)] = 1;
 }
-
-struct InverseOptions {
-  const char* by;
-  bool transposed;
-};
 
 template <class eT>
 void write_inverse(Lu<eT>& lu, View<eT> y) {
@@ -201,10 +192,6 @@ void lu_inverse(const Command<eT>& c) {
   if (o.transposed) transpose_in_place(c.out);
 }
 
-struct Order {
-  std::uint32_t n;
-};
-
 // in: LU
 template <class eT>
 void determinant(const Command<eT>& c) {
@@ -243,7 +230,7 @@ void signed_svd(View<const eT> a, eT* u, eT* s, eT* vt, eT& sign) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::gesdd(&all, &n, &n, x, &n, s, u, &n, vt, &n, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       integers, &info);
-  if (info != 0) fail_to_converge("det", size_text(a));
+  if (info != 0) fail_to_converge("det", a.rows, a.cols);
   sign = 1;
   for (const eT* q : {u, vt}) {
     copy_contiguous(View<const eT>{q, a.rows, a.rows, a.rows}, x);
@@ -311,11 +298,6 @@ void cofactors_derivative(const Command<eT>& c) {
 }
 
 // in: A, B
-struct TriangularOptions {
-  const char* by;
-  Triangle triangle;
-  bool transposed, checked;
-};
 template <class eT>
 void triangular_solve_host(const Command<eT>& c) {
   const auto& o = attributes_of<TriangularOptions>(c);
@@ -329,8 +311,7 @@ void triangular_solve_host(const Command<eT>& c) {
     eT rcond = 0;
     for (std::size_t j = 0; j < a.cols; ++j)
       for (std::size_t i = uplo == 'U' ? 0 : j; i < (uplo == 'U' ? j + 1 : a.rows); ++i)
-        if (!std::isfinite(a.data[i + j * a.ld]))
-          throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", o.by, size_text(a)));
+        if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(o.by, a.rows, a.cols);
     arma::lapack::trcon(&one, &uplo, &unit, &n, a.data, &lda, &rcond, scratch.take<eT>(3 * a.rows),
                         scratch.take<blas_int>(a.rows), &info);
     require_regular(o.by, a.rows, rcond, true);
@@ -393,13 +374,8 @@ void least_squares(const Command<eT>& c) {
     eT rcond = 0;
     arma::lapack::trcon(&one, &uplo, &unit, &n, r.data, &n, &rcond, scratch.take<eT>(3 * r.rows),
                         scratch.take<blas_int>(r.rows), &info);
-    if (!(rcond > std::numeric_limits<eT>::epsilon())) {
-      const std::string size = o.transposed ? size_text(q.cols, q.rows) : size_text(q);
-      throw ValueError(
-          fmt::format("{}: A is {} and does not have full rank; use pinv(A) * B for the solution of "
-                      "smallest norm",
-                      o.by, size));
-    }
+    if (!(rcond > std::numeric_limits<eT>::epsilon()))
+      fail_rank(o.by, o.transposed ? q.cols : q.rows, o.transposed ? q.rows : q.cols);
   }
   if (!o.transposed) {  // R^-1 Q' B
     multiply(true, false, q.cols, b.cols, q.rows, q.data, q.ld, b.data, b.ld, c.out.data, c.out.ld);
@@ -428,7 +404,7 @@ struct LuFactors {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_factors<eT>>(e, 0, 1);
+    run_kernel<"lu_factors", lu_factors<eT>>(e, 0, 1);
   }
 };
 
@@ -449,7 +425,7 @@ struct LuSolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_solve<eT>>(e, 1, 3);
+    run_kernel<"lu_solve", lu_solve<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -476,7 +452,7 @@ struct CholeskySolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_solve<eT>>(e, 1, 3);
+    run_kernel<"cholesky_solve", cholesky_solve<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -501,7 +477,7 @@ struct TriangularSolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<triangular_solve_host<eT>>(e, 0, 2);
+    run_kernel<"triangular_solve", triangular_solve_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -536,7 +512,7 @@ struct LeastSquares {
   static Shape shape(Operands& in) { return {in[0].cols, in[1].cols}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<least_squares<eT>>(e, 1, 4);
+    run_kernel<"least_squares", least_squares<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -666,7 +642,7 @@ struct LuInverse {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_inverse<eT>>(e, 1, 2);
+    run_kernel<"lu_inverse", lu_inverse<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // Y = A^-1: dA = -Y' dY Y';  Y = A^-T: dA = -Y dY' Y
@@ -709,7 +685,7 @@ struct CholeskyInverse {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_inverse<eT>>(e, 1, 2);
+    run_kernel<"cholesky_inverse", cholesky_inverse<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // the symmetric part of -Y dY Y
@@ -746,7 +722,7 @@ struct CofactorsDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cofactors_derivative<eT>>(e, 0, 2);
+    run_kernel<"cofactors_derivative", cofactors_derivative<eT>>(e, 0, 2);
   }
   // det(A) (tr(B W) B' - B' W' B') for a regular A = B^-1. Symmetric in W and what it is multiplied with; the
   // derivative by A is written for a regular A.
@@ -777,7 +753,7 @@ struct Cofactors {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cofactors<eT>>(e, 0, 2);
+    run_kernel<"cofactors", cofactors<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -796,7 +772,7 @@ struct Det {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<determinant<eT>>(e, 1, 2);
+    run_kernel<"determinant", determinant<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -836,7 +812,7 @@ struct LogDet {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<log_determinant<eT>>(e, 1, 2, 2);
+    run_kernel<"log_determinant", log_determinant<eT>>(e, 1, 2, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -876,7 +852,7 @@ struct LogDetSympd {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_log_determinant<eT>>(e, 1, 2);
+    run_kernel<"cholesky_log_determinant", cholesky_log_determinant<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {

@@ -31,7 +31,7 @@ void eigen_host(const Command<eT>& c) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::syevd(&job, &uplo, &n, v, &n, c.out.data, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       scratch.take<blas_int>(static_cast<std::size_t>(integers)), &integers, &info);
-  if (info != 0) fail_to_converge(by, size_text(c.in[0]));
+  if (info != 0) fail_to_converge(by, c.in[0].rows, c.in[0].cols);
 }
 
 template <class eT>
@@ -67,7 +67,7 @@ void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, e
   size = static_cast<blas_int>(best);
   work = scratch.take<eT>(static_cast<std::size_t>(size));
   arma::lapack::gesvd(&job, &job, &m, &n, x, &m, s, u, &m, vt, &ldv, work, &size, &info);
-  if (info != 0) fail_to_converge(by, size_text(a));
+  if (info != 0) fail_to_converge(by, a.rows, a.cols);
 }
 
 template <class eT>
@@ -141,30 +141,7 @@ void reciprocals_host(const Command<eT>& c) {
   for (std::size_t i = 0; i < n; ++i) c.out.data[i] = c.in[0].data[i] <= zero ? eT(0) : 1 / c.in[0].data[i];
 }
 
-struct AmbiguityOptions {
-  const char* by;
-  bool values;    // a gradient by the values, in[2], came in as well
-  bool singular;  // the values are singular values, and in[0] is U' dU, in[3] V' dV
-  bool symmetric;
-};
-
-template <class eT>
-[[noreturn]] void fail_ambiguous(const AmbiguityOptions& o, const eT* w, std::size_t i, std::size_t j,
-                                 const char* why = "the incoming gradient depends on which were chosen") {
-  const char* what = o.singular ? "singular values" : "eigenvalues";
-  throw ValueError(fmt::format(
-      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and {}; {}",
-      o.by, what, i, j, static_cast<double>(w[i]), why,
-      o.singular ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
-                 : (o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the "
-                                  "eigenvalues alone"
-                                : "use functions of the eigenvalues alone, or of A itself (expmat, solve)")));
-}
-
-// 0; throws if the incoming gradients say that vectors of a repeated value were told apart. With M = V' dV, a rotation
-// of the vectors of w(i) = w(j) changes the result at the rate M(i, j) - M(j, i), which must be 0. If a gradient dw
-// came in too, 0 is not enough: V diag(f(w)) V' has it at the identity for every f, and yet its derivative f'(w) cannot
-// be known from dV and dw. Then M and dw must be the same in every basis: multiples of the identity.
+// 0; throws if the incoming gradients say that vectors of a repeated value were told apart (see Ambiguity).
 //   in: M, w, dw, for singular values also N = V' dV beside M = U' dU
 template <class eT>
 void require_unambiguous(const Command<eT>& c) {
@@ -185,23 +162,12 @@ void require_unambiguous(const Command<eT>& c) {
   if (!repeated) return;
   for (std::size_t i = 0; i < n * n; ++i)
     scale = std::max({scale, std::abs(m[i]), o.singular ? std::abs(v[i]) : eT(0)});
-  const eT zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
   if (scale == eT(0)) return;
+  const Ambiguity<eT> ambiguous{
+      o.values, o.singular, o.symmetric, n, m, w, dw, v, same, scale, std::sqrt(std::numeric_limits<eT>::epsilon())};
   for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = i + 1; j < n; ++j) {
-      if (std::abs(w[i] - w[j]) > same) continue;
-      const std::size_t ij = i + j * n, ji = j + i * n, ii = i * (n + 1), jj = j * (n + 1);
-      const eT mij = m[ij] + (o.singular ? v[ij] : 0), mji = m[ji] + (o.singular ? v[ji] : 0);
-      const eT mii = m[ii] + (o.singular ? v[ii] : 0), mjj = m[jj] + (o.singular ? v[jj] : 0);
-      bool depends = o.symmetric ? std::abs(mij - mji) > zero : std::abs(mij) > zero || std::abs(mji) > zero;
-      if (o.singular && w[i] <= same) depends |= std::abs((m[ij] - v[ij]) - (m[ji] - v[ji])) > zero;
-      if (o.values) {
-        depends |= std::abs(mij) > zero || std::abs(mji) > zero || std::abs(mii - mjj) > zero;
-        const eT largest = std::max({std::abs(dw[i]), std::abs(dw[j]), scale});
-        depends |= std::abs(dw[i] - dw[j]) > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest;
-      }
-      if (depends) fail_ambiguous(o, w, i, j);
-    }
+    for (std::size_t j = i + 1; j < n; ++j)
+      if (ambiguous.same_value(i, j) && ambiguous.at(i, j)) fail_ambiguous(o, static_cast<double>(w[i]), i, j);
 }
 
 // 0; throws if M = V' dA V says that dA splits a repeated value: then its vectors jump.   in: M, w
@@ -217,11 +183,9 @@ void require_moving(const Command<eT>& c) {
   const eT same = same_value_tolerance(n, top), zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = i + 1; j < n; ++j)
-      if (std::abs(w[i] - w[j]) <= same &&
-          (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero ||
-           std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
-        fail_ambiguous(o, w, i, j, "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not "
-                       "depend on the choice");
+      if (std::abs(w[i] - w[j]) <= same && (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero ||
+                                            std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
+        fail_ambiguous(o, static_cast<double>(w[i]), i, j, split_by_direction);
 }
 
 template <class eT>
@@ -298,11 +262,7 @@ void require_nothing_at_zero(const Command<eT>& c) {
     if (s.data[j] > zero) continue;
     for (std::size_t i = 0; i < x.rows; ++i)
       if (std::abs(x.data[i + j * x.ld]) > std::sqrt(std::numeric_limits<eT>::epsilon()) * scale)
-        throw ValueError(
-            fmt::format("{}: the singular value {} (counted from 0) is 0, so its vectors are not unique, and "
-                        "the incoming gradient depends on which were chosen; use functions of the singular "
-                        "values alone, or of A itself (pinv, solve, norm)",
-                        attributes_of<AskedBy>(c).by, j));
+        fail_at_zero(attributes_of<AskedBy>(c).by, j);
   }
 }
 
@@ -322,7 +282,7 @@ void general_eigen_host(const Command<eT>& c) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::geev(&no, &yes, &n, x, &n, c.out.data, imaginary, &none, &one, c.more_out[0].data, &n,
                      scratch.take<eT>(static_cast<std::size_t>(size)), &size, &info);
-  if (info != 0) fail_to_converge("eig_gen", size_text(a));
+  if (info != 0) fail_to_converge("eig_gen", a.rows, a.cols);
   for (std::size_t i = 0; i < a.rows; ++i)
     if (imaginary[i] != eT(0))
       throw ValueError(
@@ -355,16 +315,6 @@ void require_diagonalisable(const Command<eT>& c) {
                     size_text(x), static_cast<double>(rcond)));
 }
 
-struct ToleranceOptions {
-  double tolerance;
-  std::uint32_t largest_side;
-};
-// Armadillo's, for pinv and rank.
-template <class eT>
-eT rank_tolerance(const ToleranceOptions& o, eT top) {
-  return o.tolerance > 0 ? static_cast<eT>(o.tolerance)
-                         : static_cast<eT>(o.largest_side) * top * std::numeric_limits<eT>::epsilon();
-}
 template <class eT>
 std::size_t numerical_rank(const ToleranceOptions& o, View<const eT> s) {
   std::size_t rank = 0;
@@ -432,10 +382,7 @@ void cond_host(const Command<eT>& c) {
 }
 template <class eT>
 void require_finite_condition(const Command<eT>& c) {
-  if (!std::isfinite(*c.in[0].data))
-    throw ValueError(
-        "cond: A is singular, its condition number infinite and without a gradient; add a small multiple of the "
-        "identity");
+  if (!std::isfinite(*c.in[0].data)) fail_condition();
   *c.out.data = *c.in[0].data;
 }
 
@@ -458,7 +405,7 @@ struct Gaps {
   static Shape shape(Operands& in) { return {in[0].rows, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<gaps_host<eT>>(e, 0, 1);
+    run_kernel<"gaps", gaps_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // dE(i, j) = -E(i, j)^2 (dw(j) - dw(i))
@@ -477,7 +424,7 @@ struct Sums {
   static Shape shape(Operands& in) { return {in[0].rows, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<sums_host<eT>>(e, 0, 1);
+    run_kernel<"sums", sums_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -496,7 +443,7 @@ struct Reciprocals {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<reciprocals_host<eT>>(e, 0, 1);
+    run_kernel<"reciprocals", reciprocals_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -513,7 +460,7 @@ struct RequireUnambiguous {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_unambiguous<eT>>(e, 0, e.size());
+    run_kernel<"unambiguous", require_unambiguous<eT>>(e, 0, e.size());
   }
 };
 struct BetweenVectors {
@@ -522,7 +469,7 @@ struct BetweenVectors {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<between_vectors<eT>>(e, 0, e.size());
+    run_kernel<"between_vectors", between_vectors<eT>>(e, 0, e.size());
   }
 };
 struct RequireNothingAtZero {
@@ -531,7 +478,7 @@ struct RequireNothingAtZero {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_nothing_at_zero<eT>>(e, 0, 2);
+    run_kernel<"nothing_at_zero", require_nothing_at_zero<eT>>(e, 0, 2);
   }
 };
 
@@ -541,7 +488,7 @@ struct RequireMoving {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_moving<eT>>(e, 0, 2);
+    run_kernel<"moving", require_moving<eT>>(e, 0, 2);
   }
 };
 
@@ -550,7 +497,7 @@ struct RequireDiagonalisable {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_diagonalisable<eT>>(e, 0, 1);
+    run_kernel<"diagonalisable", require_diagonalisable<eT>>(e, 0, 1);
   }
 };
 
@@ -566,7 +513,7 @@ struct EigSym {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<eigen_host<eT>>(e, 0, 1, 2);
+    run_kernel<"eigen", eigen_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -656,7 +603,7 @@ struct EigSymValues {
   static Shape shape(Operands& in) { return {in[0].rows, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<eigen_host<eT>>(e, 0, 1);
+    run_kernel<"eigen", eigen_host<eT>>(e, 0, 1);
   }
 };
 
@@ -673,7 +620,7 @@ struct EigGen {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<general_eigen_host<eT>>(e, 0, 1, 2);
+    run_kernel<"eigen_general", general_eigen_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -692,7 +639,8 @@ struct EigGen {
     r.accumulate(0, solve(x.t(), matmul(inner, x.t())));
   }
   template <class eT>
-  static void jvp(ForwardRule<eT>& r) {  // with M = X^-1 dA X: dw = diag(M), dX = X (M % E), less what would lengthen it
+  static void jvp(
+      ForwardRule<eT>& r) {  // with M = X^-1 dA X: dw = diag(M), dX = X (M % E), less what would lengthen it
     const Var<eT> w = r.result(0), x = r.result(1);
     if (x.n_elem() == 0) return;
     const Var<eT> m = solve(x, matmul(r.tangent(0), x)) + apply<RequireDiagonalisable>(x);
@@ -774,8 +722,8 @@ Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> 
   const auto between = [&] {
     const Var<eT> all = ds ? *ds : s;
     if (m.graph().may_fuse()) return apply<BetweenVectors>(o, m, s, all, n);
-    const Var<eT> inner = skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s) +
-                          apply<RequireUnambiguous>(o, m, s, all, n);
+    const Var<eT> inner =
+        skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s) + apply<RequireUnambiguous>(o, m, s, all, n);
     return ds ? inner + diagmat(*ds) : inner;
   };
   const Var<eT> inverse_s = apply<Reciprocals>(s).t();            // 1 x k
@@ -806,7 +754,7 @@ SvdTangents<eT> svd_tangents(const char* by, bool vectors, Var<eT> u, Var<eT> s,
   if (!vectors) return {std::nullopt, ds, std::nullopt};
   const Var<eT> even = 0.5 * ((p + p.t()) % apply<Gaps>(s)) + apply<RequireMoving>({by, false, true, true}, p, s),
                 odd = 0.5 * ((p - p.t()) % apply<Sums>(s)), inverse_s = apply<Reciprocals>(s).t();  // k x k, 1 x k
-  const auto outside = [&](Var<eT> q, Var<eT> x) {  // (I - Q Q') X S^-1
+  const auto outside = [&](Var<eT> q, Var<eT> x) {                                                  // (I - Q Q') X S^-1
     const Var<eT> y = x - matmul(q, matmul(q.t(), x));
     return multiply(y, inverse_s) + apply<RequireNothingAtZero>({by}, y, s);
   };
@@ -837,7 +785,7 @@ struct SvdEcon {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<svd_host<eT>>(e, 0, 1, 3);
+    run_kernel<"svd", svd_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -926,7 +874,7 @@ struct SvdFull {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<svd_host<eT>>(e, 0, 1, 3);
+    run_kernel<"svd", svd_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -1024,7 +972,7 @@ struct SvdValues {
   static Shape shape(Operands& in) { return {std::min(in[0].rows, in[0].cols), 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<singular_values_host<eT>>(e, 0, 1);
+    run_kernel<"singular_values", singular_values_host<eT>>(e, 0, 1);
   }
 };
 
@@ -1035,7 +983,7 @@ struct PinvGradient {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<pinv_gradient<eT>>(e, 0, 4);
+    run_kernel<"pinv_gradient", pinv_gradient<eT>>(e, 0, 4);
   }
 };
 // The Moore-Penrose inverse P. With M = I - A P and N = I - P A, at constant rank
@@ -1048,7 +996,7 @@ struct Pinv {
   static Shape shape(Operands& in) { return {in[0].cols, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<pinv_host<eT>>(e, 1, 4);
+    run_kernel<"pinv", pinv_host<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -1098,7 +1046,7 @@ struct Rank {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<rank_host<eT>>(e, 0, 1);
+    run_kernel<"rank", rank_host<eT>>(e, 0, 1);
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return rank(in[0]); };
@@ -1129,7 +1077,7 @@ struct Cond {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cond_host<eT>>(e, 0, 1);
+    run_kernel<"cond", cond_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -1153,7 +1101,7 @@ struct Cond {
     static Shape shape(Operands& in) { return in[0]; }
     template <class eT>
     static void eval(Eval<eT>& e) {
-      run_host<require_finite_condition<eT>>(e, 0, 1);
+      run_kernel<"finite_condition", require_finite_condition<eT>>(e, 0, 1);
     }
     template <class eT>
     static void vjp(Rule<eT>& r) {

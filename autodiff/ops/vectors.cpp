@@ -35,10 +35,6 @@ void require_norm_type(const char* operation, int norm_type) {
     throw OptionError(fmt::format("{}: there is no norm_type {}; 0 divides by n - 1, 1 by n", operation, norm_type));
 }
 
-struct CumsumOptions {
-  int dim;
-  bool backwards;
-};
 template <class eT>
 void cumsum_host(const Command<eT>& c) {
   const auto& o = attributes_of<CumsumOptions>(c);
@@ -61,11 +57,6 @@ void cumsum_host(const Command<eT>& c) {
   }
 }
 
-struct ConvOptions {
-  int s, t;  // 1 or -1
-  std::int64_t c;
-  std::uint32_t rows;
-};
 // y(i) = sum over k of a(s i + t k + c) b(k), a continued by 0.   in: a, b
 template <class eT>
 void convolve(const Command<eT>& c) {
@@ -85,10 +76,6 @@ void convolve(const Command<eT>& c) {
   }
 }
 
-struct SortOptions {
-  bool descending;
-  int dim;
-};
 // out: the sorted elements; where each comes from within its column or row
 template <class eT>
 void sort_host(const Command<eT>& c) {
@@ -97,8 +84,7 @@ void sort_host(const Command<eT>& c) {
   const std::size_t count = o.dim == 0 ? cols : rows, length = o.dim == 0 ? rows : cols;
   const std::size_t step = o.dim == 0 ? 1 : rows, next = o.dim == 0 ? rows : 1;
   const eT* all = c.in[0].data;
-  if (std::any_of(all, all + c.out.size(), [](eT v) { return std::isnan(v); }))
-    throw ValueError(fmt::format("sort: x ({}) holds NaN", size_text(c.in[0])));
+  if (std::any_of(all, all + c.out.size(), [](eT v) { return std::isnan(v); })) fail_nan(c.in[0].rows, c.in[0].cols);
   Scratch scratch;
   auto* order = scratch.take<std::uint32_t>(length);
   for (std::size_t l = 0; l < count; ++l) {
@@ -135,11 +121,7 @@ void reorder_host(const Command<eT>& c) {
 template <class eT>
 void require_varying(const Command<eT>& c) {
   for (std::size_t j = 0; j < c.in[0].size(); ++j)
-    if (!(c.in[0].data[j] > eT(0)))
-      throw ValueError(
-          fmt::format("cor: column {} (counted from 0) is constant or not finite, and its correlations are "
-                      "not defined; leave it out",
-                      j));
+    if (!(c.in[0].data[j] > eT(0))) fail_constant(j);
   *c.out.data = 0;
 }
 
@@ -166,7 +148,7 @@ struct Cumsum {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cumsum_host<eT>>(e, 0, 1);
+    run_kernel<"cumsum", cumsum_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // x(i) is in the sums i, i + 1, ...: the same, the other way
@@ -192,7 +174,7 @@ struct Reorder {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<reorder_host<eT>>(e, 0, 2);
+    run_kernel<"reorder", reorder_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -215,7 +197,7 @@ struct Sort {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<sort_host<eT>>(e, 0, 1, 2);
+    run_kernel<"sort", sort_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -250,7 +232,7 @@ struct RequireVarying {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_varying<eT>>(e, 0, 1);
+    run_kernel<"varying", require_varying<eT>>(e, 0, 1);
   }
 };
 
@@ -292,7 +274,7 @@ struct Conv {
   static Shape shape(Operands& in) { return {in.attributes<Attributes>().rows, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<convolve<eT>>(e, 0, 2);
+    run_kernel<"convolve", convolve<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {

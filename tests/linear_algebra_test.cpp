@@ -354,6 +354,35 @@ BOOST_AUTO_TEST_CASE(gradients_at_a_constant_deficient_rank) {
   BOOST_TEST(!rank(tape.variable(near)).requires_grad());
 }
 
+BOOST_AUTO_TEST_CASE(decompositions_of_every_size_are_as_exact_as_armadillos) {
+  Tape tape;
+  for (const arma::uword n : {2u, 16u, 17u, 31u, 32u, 33u, 64u, 97u}) {
+    const auto unit = static_cast<double>(n) * arma::datum::eps;
+    for (const double size : {1.0, 1e-200, 1e200}) {
+      const mat a = size * positive(n, n);
+      const auto r = eig_sym(tape.constant(a), ag::with_vectors);
+      const mat w = r.values.value(), v = r.vectors.value();
+      BOOST_TEST(distance(w, arma::eig_sym(a)) <= 4 * unit);
+      BOOST_TEST(distance(v * diagmat(w) * v.t(), a) <= 8 * unit);
+      BOOST_TEST(distance(v.t() * v, arma::eye(n, n)) <= 4 * unit);
+    }
+    for (const auto& [rows, cols] : {std::pair{n, n}, {n + n / 3, n}, {n, n + 1}, {3 * n, n}})
+      for (const double size : {1.0, 1e-200}) {
+        const mat a = size * random(rows, cols, static_cast<unsigned>(rows + cols));
+        const auto r = svd_econ(tape.constant(a));
+        const mat u = r.U.value(), s = r.s.value(), v = r.V.value();
+        BOOST_TEST(distance(s, arma::svd(a)) <= 4 * unit);
+        BOOST_TEST(distance(u * diagmat(s) * v.t(), a) <= 16 * unit);
+        BOOST_TEST(distance(u.t() * u, arma::eye(s.n_rows, s.n_rows)) <= 8 * unit);
+        BOOST_TEST(distance(v.t() * v, arma::eye(s.n_rows, s.n_rows)) <= 8 * unit);
+      }
+  }
+  const mat deficient = random(60, 20, 1) * random(20, 50, 2);
+  const auto r = svd_econ(tape.constant(deficient));
+  BOOST_TEST(distance(r.U.value() * diagmat(r.s.value()) * r.V.value().t(), deficient) <= 1e-13);
+  BOOST_TEST(distance(r.V.value().t() * r.V.value(), arma::eye(50, 50)) <= 1e-13);
+}
+
 BOOST_AUTO_TEST_CASE(sub_gradients) {
   const mat zero(3, 2);
   for (const auto& f :

@@ -314,7 +314,8 @@ BOOST_AUTO_TEST_CASE(a_direction_that_splits_a_repeated_value_leaves_its_vectors
   };
   refused<ag::ValueError>(
       [&] { ag::jvp(exponential, one, across); },
-      "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the direction "
+      "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the "
+      "direction "
       "of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the choice; use "
       "spectral(A, f, df) for a function of the matrix, or functions of the eigenvalues alone");
   refused<ag::ValueError>(
@@ -323,7 +324,8 @@ BOOST_AUTO_TEST_CASE(a_direction_that_splits_a_repeated_value_leaves_its_vectors
       "direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
       "choice; use functions of the singular values alone, or of A itself (pinv, solve, norm)");
   BOOST_TEST(distance(std::get<1>(ag::jvp(exponential, one, one)), std::exp(1.0) * one) < 1e-14);
-  BOOST_TEST(distance(std::get<1>(ag::jvp([](Var a) { return expmat_sym(a); }, one, across)), std::exp(1.0) * across) < 1e-14);
+  BOOST_TEST(distance(std::get<1>(ag::jvp([](Var a) { return expmat_sym(a); }, one, across)), std::exp(1.0) * across) <
+             1e-14);
   const auto total = [](Var a) { return sum(eig_sym(a), 0) + sum(svd(a), 0); };
   BOOST_TEST(std::abs(std::get<1>(ag::jvp(total, one, one))(0) - 4) < 1e-14);
 }

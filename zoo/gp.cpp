@@ -224,12 +224,13 @@ Report gaussian_process(const GpOptions& options) {
   const arma::vec deviation = arma::sqrt(arma::diagvec(arma::pinv(fit.hessian)));
   for (arma::uword i = 0; i < parameters.size(); ++i) {
     const double here = std::exp(fit.theta[i]);
-    report.row({.id = fmt::format("gp.parameter.{}", parameters[i].id),
-                .label = parameters[i].label,
-                .published = whole ? std::optional(parameters[i].scikit_learn) : std::nullopt,
-                .here = here,
-                .note = fmt::format("within a factor of {:.2f}; the book: {}", std::exp(deviation[i]), parameters[i].book),
-                .decimals = 4});
+    report.row(
+        {.id = fmt::format("gp.parameter.{}", parameters[i].id),
+         .label = parameters[i].label,
+         .published = whole ? std::optional(parameters[i].scikit_learn) : std::nullopt,
+         .here = here,
+         .note = fmt::format("within a factor of {:.2f}; the book: {}", std::exp(deviation[i]), parameters[i].book),
+         .decimals = 4});
   }
   report.text(
       "Published is scikit-learn's optimum on the same data, by L-BFGS from the book's numbers. The factor is "

@@ -153,8 +153,8 @@ template <class eT>
                                  const char* why = "the incoming gradient depends on which were chosen") {
   const char* what = o.singular ? "singular values" : "eigenvalues";
   throw ValueError(fmt::format(
-      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and {}; {}",
-      o.by, what, i, j, static_cast<double>(w[i]), why,
+      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and {}; {}", o.by, what,
+      i, j, static_cast<double>(w[i]), why,
       o.singular ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
                  : (o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the "
                                   "eigenvalues alone"
@@ -217,11 +217,12 @@ void require_moving(const Command<eT>& c) {
   const eT same = same_value_tolerance(n, top), zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = i + 1; j < n; ++j)
-      if (std::abs(w[i] - w[j]) <= same &&
-          (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero ||
-           std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
-        fail_ambiguous(o, w, i, j, "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not "
-                       "depend on the choice");
+      if (std::abs(w[i] - w[j]) <= same && (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero ||
+                                            std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
+        fail_ambiguous(
+            o, w, i, j,
+            "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not "
+            "depend on the choice");
 }
 
 template <class eT>
@@ -283,6 +284,23 @@ void between_vectors(const Command<eT>& c) {
   const eT same = same_value_tolerance(n, top);
   run_version<&divide_by_gaps<eT>, const Gapped<eT>&>({n, m, o.singular ? v : nullptr, w, same, c.out.data});
   for (std::size_t i = 0; i < n; ++i) c.out.data[i * (n + 1)] = o.values ? c.in[2].data[i] : eT(0);
+}
+
+// V X V' for a symmetric X, of which half is computed.   in: V, X
+template <class eT>
+void turn_symmetric(const Command<eT>& c) {
+  const View<const eT> v = c.in[0], x = c.in[1];
+  const std::size_t n = v.rows;
+  constexpr std::size_t block = 64, tile = 16;
+  Scratch scratch;
+  eT *t = scratch.take<eT>(n * n), *y = c.out.data;
+  multiply(false, false, n, n, n, v.data, v.ld, x.data, x.ld, t, n);
+  for (std::size_t j = 0; j < n; j += block)  // from the diagonal down
+    multiply(false, true, n - j, std::min(block, n - j), n, t + j, n, v.data + j, v.ld, y + j * (n + 1), n);
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t q = k; q < n; q += tile)
+      for (std::size_t i = q; i < std::min(q + tile, n); ++i)
+        for (std::size_t j = k; j < std::min(k + tile, i); ++j) y[j + i * n] = y[i + j * n];
 }
 
 // 0; throws if a column of X that belongs to a singular value 0 is not 0.   in: X, s
@@ -525,6 +543,15 @@ struct BetweenVectors {
     run_host<between_vectors<eT>>(e, 0, e.size());
   }
 };
+struct TurnSymmetric {
+  static constexpr auto name = "eig_sym";
+  static constexpr const char* operands[] = {"V", "X", nullptr};
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_host<turn_symmetric<eT>>(e, 0, 2);
+  }
+};
 struct RequireNothingAtZero {
   static constexpr auto name = "vectors";
   using Attributes = AskedBy;
@@ -580,7 +607,7 @@ struct EigSym {
     const AmbiguityOptions o{name, values, false, true};
     if (m.graph().may_fuse()) {
       const Var<eT> inner = apply<BetweenVectors>(o, m, w, values ? r.grad(0) : w);
-      return r.accumulate(0, matmul(matmul(v, inner), v.t()));
+      return r.accumulate(0, apply<TurnSymmetric>(v, inner));
     }
     Var<eT> inner = skew(m) % apply<Gaps>(w);
     inner = inner + (values ? apply<RequireUnambiguous>(o, m, w, r.grad(0)) : apply<RequireUnambiguous>(o, m, w));
@@ -692,7 +719,8 @@ struct EigGen {
     r.accumulate(0, solve(x.t(), matmul(inner, x.t())));
   }
   template <class eT>
-  static void jvp(ForwardRule<eT>& r) {  // with M = X^-1 dA X: dw = diag(M), dX = X (M % E), less what would lengthen it
+  static void jvp(
+      ForwardRule<eT>& r) {  // with M = X^-1 dA X: dw = diag(M), dX = X (M % E), less what would lengthen it
     const Var<eT> w = r.result(0), x = r.result(1);
     if (x.n_elem() == 0) return;
     const Var<eT> m = solve(x, matmul(r.tangent(0), x)) + apply<RequireDiagonalisable>(x);
@@ -774,8 +802,8 @@ Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> 
   const auto between = [&] {
     const Var<eT> all = ds ? *ds : s;
     if (m.graph().may_fuse()) return apply<BetweenVectors>(o, m, s, all, n);
-    const Var<eT> inner = skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s) +
-                          apply<RequireUnambiguous>(o, m, s, all, n);
+    const Var<eT> inner =
+        skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s) + apply<RequireUnambiguous>(o, m, s, all, n);
     return ds ? inner + diagmat(*ds) : inner;
   };
   const Var<eT> inverse_s = apply<Reciprocals>(s).t();            // 1 x k
@@ -806,7 +834,7 @@ SvdTangents<eT> svd_tangents(const char* by, bool vectors, Var<eT> u, Var<eT> s,
   if (!vectors) return {std::nullopt, ds, std::nullopt};
   const Var<eT> even = 0.5 * ((p + p.t()) % apply<Gaps>(s)) + apply<RequireMoving>({by, false, true, true}, p, s),
                 odd = 0.5 * ((p - p.t()) % apply<Sums>(s)), inverse_s = apply<Reciprocals>(s).t();  // k x k, 1 x k
-  const auto outside = [&](Var<eT> q, Var<eT> x) {  // (I - Q Q') X S^-1
+  const auto outside = [&](Var<eT> q, Var<eT> x) {                                                  // (I - Q Q') X S^-1
     const Var<eT> y = x - matmul(q, matmul(q.t(), x));
     return multiply(y, inverse_s) + apply<RequireNothingAtZero>({by}, y, s);
   };

@@ -20,7 +20,7 @@ namespace zoo = armagrad::zoo;
 
 namespace {
 
-// Bad input, as against 1: something went wrong in the work.
+// Bad options, as against 1: something went wrong in the work.
 constexpr int bad_usage = 2;
 // As shells say it of a program that Ctrl-C ended.
 constexpr int interrupted = 130;
@@ -143,7 +143,8 @@ int run(int argc, char** argv) {
   if (!finished)
     std::cout << (all ? "Interrupted; name the pipeline, with --resume, to go on with it.\n"
                       : "Interrupted; the same command with --resume goes on.\n");
-  std::cout << "Report: " << std::filesystem::absolute(out / "index.html").lexically_normal().string() << '\n';
+  const auto page = std::filesystem::absolute(out / "index.html").lexically_normal();
+  if (std::filesystem::exists(page)) std::cout << "Report: " << page.string() << '\n';
   return finished ? 0 : interrupted;
 }
 
@@ -153,6 +154,9 @@ int main(int argc, char** argv) {
   armagrad::restart_with_fast_blas();
   try {
     return run(argc, argv);
+  } catch (const armagrad::OptionError& e) {  // found when the options met the data or a checkpoint
+    std::cerr << "zoo: " << e.what() << '\n';
+    return bad_usage;
   } catch (const std::exception& e) {
     std::cerr << "zoo: " << e.what() << '\n';
     return 1;

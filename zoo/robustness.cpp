@@ -402,22 +402,11 @@ RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float
     if (o.device == "cuda") model.to(Device::cuda());
     const SerialProducts serial;
     const unsigned t = threads(o);
-    describe(report, where, images, model, set_name, o);
-    first_images(report, model, images.test, set_name, o);
-
     data::Dataset<float> set = o.split == "test" ? images.test : images.train;
     if (o.images > 0 && static_cast<arma::uword>(o.images) < set.x.n_cols) {
       set.x = set.x.head_cols(static_cast<arma::uword>(o.images));
       set.y = set.y.head_cols(static_cast<arma::uword>(o.images));
     }
-    Curves curves;
-    Clock clock;
-    curves.fgsm = robust::fgsm_curve(model, set.x, set.y, budgets, {.threads = t});
-    curves.fgsm_seconds = clock.seconds();
-    ImageModel on_cpu = model;  // the operations of a user's loss need not be there on every device
-    on_cpu.to(Device::cpu());
-    curves.rounded =
-        robust::fgsm_curve(on_cpu, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
     const CurveJob job{.title = fmt::format("robustness: PGD, {} images", set.x.n_cols),
                        .images = &set,
                        .epsilons = budgets,
@@ -430,6 +419,18 @@ RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float
                                                                                          o.split, o.judge),
                        .resume = o.resume,
                        .stopped = o.stopped};
+    check_checkpoint(model, job);
+
+    describe(report, where, images, model, set_name, o);
+    first_images(report, model, images.test, set_name, o);
+    Curves curves;
+    Clock clock;
+    curves.fgsm = robust::fgsm_curve(model, set.x, set.y, budgets, {.threads = t});
+    curves.fgsm_seconds = clock.seconds();
+    ImageModel on_cpu = model;  // the operations of a user's loss need not be there on every device
+    on_cpu.to(Device::cpu());
+    curves.rounded =
+        robust::fgsm_curve(on_cpu, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
     clock = {};
     curves.pgd = attack_curve(model, job);
     curves.pgd_seconds = clock.seconds();

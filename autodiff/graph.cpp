@@ -407,8 +407,7 @@ void Graph<eT>::compute(std::uint32_t i) {
   if (i >= first_pending_) return compute_pending(i);
   const std::uint32_t end = i + node(i).op->results;
   for (std::uint32_t k = i; k < end; ++k)
-    if (Node<eT>& r = node(k); r.value == nullptr)
-      r.value = static_cast<eT*>(arena_.take(r.shape.size() * sizeof(eT)));
+    if (Node<eT>& r = node(k); r.value == nullptr) r.value = static_cast<eT*>(arena_.take(r.shape.size() * sizeof(eT)));
   evaluate(i, node(i).value, eT(0));
 }
 

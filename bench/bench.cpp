@@ -103,8 +103,8 @@ int run(int argc, char** argv) {
   }
 
   Json report = bench::read_report(options.out);
-  std::filesystem::create_directories(options.out);
   options.race.folder = options.out / "log";
+  std::filesystem::create_directories(options.race.folder);
   report["written"] = fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(std::time(nullptr)));
   report["cpu"] = armagrad::machine().cpu;
   report["cpus"] = bench::allowed_cpus().size();

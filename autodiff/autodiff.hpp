@@ -1,6 +1,7 @@
 // The engine's public face: tapes, Vars, operations, gradients and their check.
 #pragma once
 
+#include <armagrad/autodiff/batches.hpp>
 #include <armagrad/autodiff/checkpoint.hpp>
 #include <armagrad/autodiff/derivatives.hpp>
 #include <armagrad/autodiff/error.hpp>

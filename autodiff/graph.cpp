@@ -246,6 +246,13 @@ std::uint32_t Graph<eT>::add_labels(const arma::Row<std::size_t>& y) {
 }
 
 template <class eT>
+std::uint32_t Graph<eT>::add_labels(std::uint32_t count, std::uint32_t largest) {
+  void* const place = arena_.take(count * sizeof(std::uint32_t));
+  labels_.push_back({static_cast<const std::uint32_t*>(place), count, largest, no_node});
+  return static_cast<std::uint32_t>(labels_.size() - 1);
+}
+
+template <class eT>
 std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t* operands, std::size_t count,
                                 const void* attributes) {
   Shape few[4];

@@ -184,6 +184,8 @@ class Graph {
   const std::uint32_t* upload_indices(const std::uint32_t* indices, std::size_t count);
   std::uint32_t constant(Shape shape, eT value);
   std::uint32_t add_labels(const arma::Row<std::size_t>& y);
+  /// Room for labels that a command will write, none above `largest`.
+  std::uint32_t add_labels(std::uint32_t count, std::uint32_t largest);
   LabelSlot& labels(std::uint32_t slot) { return labels_[slot]; }
   std::vector<std::uint32_t>& index_buffer() { return index_buffer_; }
   /// Counts the replays of the capture under way; outside of one it stays 0.

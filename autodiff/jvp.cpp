@@ -21,12 +21,14 @@ Pushforward<eT>::Pushforward(Graph<eT>& graph, std::span<const std::uint32_t> ys
   }
   tangents_.assign(last + 1, 0);
   needed_.assign(last + 1, false);
+  visited_.assign(last + 1, false);
   for (const std::uint32_t y : ys) needed_[y] = true;
   for (std::uint32_t i = last + 1; i-- > 0;) {
-    if (!needed_[i]) continue;
     const Node<eT>& n = graph_.node(i);
-    if (n.result != 0) needed_[i - n.result] = true;
-    for (std::size_t k = 0; k < n.operand_count; ++k) needed_[graph_.operand(n, k)] = true;
+    if (needed_[i]) visited_[i - n.result] = true;
+    if (!visited_[i]) continue;
+    for (std::size_t k = 0; k < n.operand_count; ++k)
+      if (k >= 8 || (n.op->helpers >> k & 1) == 0) needed_[graph_.operand(n, k)] = true;
   }
 }
 
@@ -37,7 +39,7 @@ void Pushforward<eT>::run() {
   const auto size = static_cast<std::uint32_t>(tangents_.size());
   for (std::uint32_t i = first; i < size; ++i) {
     const N& n = graph_.node(i);
-    if (!needed_[i] || n.flags & N::is_leaf || n.result != 0 || !(n.flags & N::needs_gradient) || tangents_[i] != 0)
+    if (!visited_[i] || n.flags & N::is_leaf || n.result != 0 || !(n.flags & N::needs_gradient) || tangents_[i] != 0)
       continue;
     bool moves = false;
     for (std::size_t k = 0; k < n.operand_count; ++k) moves |= tangents_[graph_.operand(n, k)] != 0;

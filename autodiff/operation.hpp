@@ -256,6 +256,7 @@ struct OperationInfo {
   bool steps;            // one gemm or sum, which can be an optimizer's step (ParameterUpdate)
   bool linear;           // in its operands together: the tangent is the operation of the operands' tangents
   bool many_directions;  // jvp takes several directions at once
+  std::uint8_t helpers;  // a bit for each operand that the derivative does not look at: factors, computed from another
 };
 
 template <class Op>
@@ -303,6 +304,7 @@ constexpr OperationInfo<eT> make_info() {
   if constexpr (requires { Op::steps; }) info.steps = Op::steps;
   if constexpr (requires { Op::linear; }) info.linear = Op::linear;
   if constexpr (requires { Op::many_directions; }) info.many_directions = Op::many_directions;
+  if constexpr (requires { Op::helpers; }) info.helpers = Op::helpers;
   return info;
 }
 

@@ -5,6 +5,7 @@ namespace armagrad {
 
 namespace detail {
 void list_arithmetic(OperationList&);
+void list_batches(OperationList&);
 void list_checkpoint(OperationList&);
 void list_elementwise(OperationList&);
 void list_factorisations(OperationList&);
@@ -25,6 +26,7 @@ std::vector<ListedOperation> all_operations() {
   detail::list_reductions(all);
   detail::list_shapes(all);
   detail::list_network(all);
+  detail::list_batches(all);
   detail::list_solves(all);
   detail::list_factorisations(all);
   detail::list_spectral(all);

@@ -1,13 +1,18 @@
-"""The functions of higher_derivatives.cpp with JAX (compiled) and PyTorch, float64, one core: microseconds.
+"""The functions of higher_derivatives.cpp with JAX (compiled) and PyTorch, float64, one core: a table of microseconds.
+With the built program named, armagrad's times from the same run stand beside theirs.
 
     pip install jax torch numpy
-    taskset -c 0 python bench/higher_derivatives.py
+    taskset -c 0 python bench/higher_derivatives.py [build/release/bench/bench_higher_derivatives] [rounds]
 """
 
 import os
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["OMP_NUM_THREADS"] = "1"
+import math  # noqa: E402
+import re  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
 import time  # noqa: E402
 
 import jax  # noqa: E402
@@ -48,18 +53,56 @@ def cases(xp, const):
     }
 
 
-print("JAX", jax.__version__, "PyTorch", torch.__version__)
-for name, (f, x) in cases(jnp, jnp.array).items():
+def jax_times(f, x):
     x, v = jnp.array(x), jnp.array(fixed(*x.shape, 0.4))
-    hvp = jax.jit(lambda x, v, f=f: jax.jvp(jax.grad(f), (x,), (v,))[1])
+    hvp = jax.jit(lambda x, v: jax.jvp(jax.grad(f), (x,), (v,))[1])
     hessian, gradient = jax.jit(jax.hessian(f)), jax.jit(jax.value_and_grad(f))
-    t = [shortest(lambda g=g: jax.block_until_ready(g())) for g in (lambda: gradient(x), lambda: hvp(x, v), lambda: hessian(x))]
-    print("JAX      %-9s gradient %8.1f  H v %8.1f  H %9.0f" % (name, *t))
-for name, (f, x) in cases(torch, torch.tensor).items():
+    calls = (lambda: gradient(x), lambda: hvp(x, v), lambda: hessian(x))
+    return [shortest(lambda g=g: jax.block_until_ready(g())) for g in calls]
+
+
+def torch_times(f, x):
     x, v = torch.tensor(x), torch.tensor(fixed(*x.shape, 0.4))
     at = x.clone().requires_grad_()
-    gradient = lambda f=f, at=at: torch.autograd.grad(f(at), at)  # noqa: E731
-    hvp = lambda f=f, x=x, v=v: torch.autograd.functional.hvp(f, x, v)  # noqa: E731
     hessian = torch.func.hessian(f)
-    t = [shortest(gradient), shortest(hvp), shortest(lambda: hessian(x))]
-    print("PyTorch  %-9s gradient %8.1f  H v %8.1f  H %9.0f" % (name, *t))
+    calls = (
+        lambda: torch.autograd.grad(f(at), at),
+        lambda: torch.autograd.functional.hvp(f, x, v),
+        lambda: hessian(x),
+    )
+    return [shortest(g) for g in calls]
+
+
+def armagrad_times(program):
+    """By case: gradient, H v, H; the faster of the two ways each."""
+    env = dict(os.environ, OPENBLAS_NUM_THREADS="1")
+    text = subprocess.run([program], env=env, check=True, capture_output=True, text=True).stdout
+    times = {}
+    for line in text.splitlines():
+        g, hv1, hv2, h1, h2 = (float(t) for t in re.findall(r" (\d+\.?\d*)(?=,|$|  )", line))
+        times[line.split()[0]] = [g, min(hv1, hv2), min(h1, h2)]
+    return times
+
+
+program = sys.argv[1] if len(sys.argv) > 1 else None
+best = {}
+
+
+def take(library, case, times):
+    old = best.get((case, library), [math.inf] * 3)
+    best[case, library] = [min(pair) for pair in zip(old, times)]
+
+
+for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 1):
+    if program:
+        for case, times in armagrad_times(program).items():
+            take("armagrad", case, times)
+    for case, (f, x) in cases(jnp, jnp.array).items():
+        take(f"JAX {jax.__version__}", case, jax_times(f, x))
+    for case, (f, x) in cases(torch, torch.tensor).items():
+        take(f"PyTorch {torch.__version__.split('+')[0]}", case, torch_times(f, x))
+print("| 400 inputs | | gradient | H v | H |\n|---|---|---|---|---|")
+for case in ("logistic", "network", "chain"):
+    for (c, library), times in best.items():
+        if c == case:
+            print(f"| {case} | {library} | " + " | ".join(f"{t:.0f}" for t in times) + " |")

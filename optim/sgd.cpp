@@ -56,6 +56,16 @@ struct Sgd<eT>::State {
   double clip_limit = 0;
   armagrad::detail::ScalarAttributes clip_range;
 
+  /// Where commands read `value`. A capture keeps a number of its own, which later calls do not change.
+  template <class T>
+  static const T* readable(T& eager, const T& value) {
+    auto* list = armagrad::detail::capturing<eT>;
+    if (list == nullptr) return &(eager = value);
+    const auto own = std::make_shared<const T>(value);
+    list->after.push_back([own] {});
+    return own.get();
+  }
+
   static View<eT> view(eT* data, Shape s) { return {data, s.rows, s.cols, s.rows}; }
 
   void add(const Group& group) {
@@ -203,7 +213,7 @@ template <class eT>
 double Sgd<eT>::clip_grad_norm(double limit) {
   if (!(limit > 0)) throw OptionError(fmt::format("clip_grad_norm: the limit is {}; it must be positive", limit));
   State& st = state();
-  st.clip_limit = limit;
+  const double* const readable = State::readable(st.clip_limit, limit);
   const auto& first = *st.slots.front().parameter;
   const Device device = first.device;
   const View<eT> squares{st.squares.on(device.backend(), 1), 1, 1, 1};
@@ -229,7 +239,7 @@ double Sgd<eT>::clip_grad_norm(double limit) {
     c.kernel = &kernel::kernels<eT>::clip;
     c.in[0] = squares;
     c.out = State::view(s.parameter->gradient, s.parameter->shape);
-    c.object = &st.clip_limit;
+    c.object = readable;
     armagrad::detail::run(device.backend(), c);
   });
   keep_for_replay();
@@ -242,13 +252,13 @@ template <class eT>
 void Sgd<eT>::clip_grad_value(double limit) {
   if (!(limit > 0)) throw OptionError(fmt::format("clip_grad_value: the limit is {}; it must be positive", limit));
   State& st = state();
-  st.clip_range = {-limit, limit};
+  const auto* const readable = State::readable(st.clip_range, {-limit, limit});
   st.for_each_reached([&](typename State::Slot& s) {
     Command<eT> c;
     c.kernel = &kernel::RowKernels<math::clamp_row, eT>::value;
     c.out = State::view(s.parameter->gradient, s.parameter->shape);
     c.in[0] = c.out;
-    c.attributes = &st.clip_range;
+    c.attributes = readable;
     armagrad::detail::run(s.parameter->device.backend(), c);
   });
   keep_for_replay();

@@ -9,11 +9,14 @@
 #include <numbers>
 #include <thread>
 #include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include <armagrad/autodiff/device/attacks.hpp>
 #include <armagrad/autodiff/device/kernels.hpp>
 #include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/graph.hpp>
 #include <armagrad/nn/losses.hpp>
 #include <armagrad/robust/attacks.hpp>
 
@@ -210,6 +213,20 @@ class Queue {
   std::vector<std::size_t> taken_;  // by a place's own thread alone
 };
 
+template <class eT>
+void check_logits(const Var<eT>& z, const Labels& labels) {
+  if (z.n_cols() != labels.n_elem)
+    throw ShapeError(fmt::format("attack: the model gave {} for {} columns; it must give logits, classes x columns",
+                                 to_string(z.shape()), labels.n_elem));
+  if (labels.max() >= z.n_rows())
+    throw ValueError(fmt::format("attack: label {} is not below the model's {} classes", labels.max(), z.n_rows()));
+}
+template <class eT>
+void require_dependence(const Var<eT>& loss) {
+  if (!loss.requires_grad())
+    throw StateError("attack: the loss does not depend on the input; compute it from the Var that is given");
+}
+
 /// Values and gradients of a fixed number of columns.
 template <class eT>
 class Evaluator {
@@ -230,13 +247,12 @@ class Evaluator {
     tape_.rewind();
     const Var<eT> x = tape_.variable(input);
     const Var<eT> z = problem_.model.forward(x);
-    check_logits(z);
+    check_logits(z, labels);
     logits = z.value();
     if (!with_gradient && !problem_.options.own_loss) return;
     const Var<eT> loss = summed_loss(z);
     if (!with_gradient) return;
-    if (!loss.requires_grad())
-      throw StateError("attack: the loss does not depend on the input; compute it from the Var that is given");
+    require_dependence(loss);
     loss.backward({x});  // for the input alone: no product for a weight's gradient
     gradient = x.grad();
   }
@@ -256,15 +272,165 @@ class Evaluator {
     return nn::cross_entropy(z, labels, nn::Reduction::sum);
   }
 
-  void check_logits(const Var<eT>& z) const {
-    if (z.n_cols() != labels.n_elem)
-      throw ShapeError(fmt::format("attack: the model gave {} for {} columns; it must give logits, classes x columns",
-                                   to_string(z.shape()), labels.n_elem));
-    if (labels.max() >= z.n_rows())
-      throw ValueError(fmt::format("attack: label {} is not below the model's {} classes", labels.max(), z.n_rows()));
+  const Problem<eT>& problem_;
+  Tape<eT> tape_;
+};
+
+/// The columns of an attack on a device that is not the host: data, perturbations and gradients stay there. For each
+/// pass the host gets logits and digests, and gives what has changed of the columns.
+template <class eT>
+class ColumnsOnDevice {
+ public:
+  using Column = armagrad::detail::AttackColumn<eT>;
+  using Digest = armagrad::detail::AttackDigest;
+  using Scalars = armagrad::detail::AttackScalars<eT>;
+
+  /// Whether it can do this attack: fixed steps along signs from x itself.
+  static bool can(const Problem<eT>& p) {
+    const PgdOptions<eT>& o = p.options;
+    return p.model.device.backend().host_code() < 0 && o.steps == Steps::fixed && o.norm == Norm::l_inf &&
+           !o.random_start && o.restarts == 1 && !o.own_loss && o.loss == Loss::cross_entropy;
+  }
+
+  ColumnsOnDevice(const Problem<eT>& problem, arma::uword width)
+      : problem_(problem),
+        backend_(problem.model.device.backend()),
+        data_(buffer<eT>(problem.x.n_elem)),
+        here_(buffer<eT>(problem.x.n_rows * width)),
+        next_(buffer<eT>(problem.x.n_rows * width)),
+        columns_on_device_(buffer<Column>(width)),
+        digests_on_device_(buffer<Digest>(width)),
+        columns_(width, Column{0, 1, 0, 0}),
+        digests_(width),
+        tape_(problem.model.device) {
+    backend_.upload(data_.get(), problem.x.memptr(), problem.x.n_elem * sizeof(eT));
+    const auto& clip = problem.options.clip;
+    scalars_ = {columns_on_device_.get(), digests_on_device_.get(), clip.has_value(),
+                clip ? static_cast<eT>(clip->low) : eT(0), clip ? static_cast<eT>(clip->high) : eT(0)};
+    for (arma::uword i = 0; i < problem.x.n_rows; ++i) armagrad::detail::add_to_hash(zeros_, i, eT(0));
+  }
+
+  /// Column j attacks this example, from a perturbation of zeros.
+  void begin(arma::uword j, arma::uword example, eT epsilon, double step) {
+    columns_[j] = {static_cast<std::uint32_t>(example), 1, epsilon,
+                   static_cast<eT>(problem_.options.targeted ? -step : step)};
+    changed_ = true;
+  }
+
+  /// Logits of all columns; with the gradient, the next perturbations are computed as well, and digests of both.
+  void run(bool with_gradient, const Labels& labels, arma::Mat<eT>& logits) {
+    if (changed_) backend_.upload(columns_on_device_.get(), columns_.data(), columns_.size() * sizeof(Column));
+    tape_.rewind();
+    auto& g = tape_.graph();
+    const std::uint32_t input = g.leaf(armagrad::detail::variable_leaf<eT>, shape(), with_gradient);
+    Command<eT> c;
+    c.kernel = &input_kernel();
+    c.out = view(g.node(input).value);
+    c.in[0] = data();
+    c.in[1] = view(here_.get());
+    c.object = &scalars_;
+    g.run(c, "attack");
+    const Var<eT> x = g.var(input), z = problem_.model.forward(x);
+    check_logits(z, labels);
+    has_next_ = with_gradient;
+    if (with_gradient) {
+      const Var<eT> loss = nn::cross_entropy(z, labels, nn::Reduction::sum);
+      require_dependence(loss);
+      loss.backward({x});
+      c.kernel = &step_kernel();
+      c.out = view(next_.get());
+      c.in[0] = view(static_cast<const eT*>(g.node(input).gradient));
+      c.in[1] = view(static_cast<const eT*>(here_.get()));
+      c.in[2] = data();
+      g.run(c, "attack");
+      backend_.download(digests_.data(), digests_on_device_.get(), digests_.size() * sizeof(Digest));
+    }
+    logits = z.value();
+    changed_ = false;
+    for (Column& column : columns_) changed_ |= std::exchange(column.anew, 0) != 0;
+  }
+  /// After all columns have been judged: what was the next perturbation is the one here.
+  void advance() {
+    if (has_next_) std::swap(here_, next_);
+  }
+
+  const Digest& digest(arma::uword j) const { return digests_[j]; }
+  Hash hash(arma::uword j) const { return {digests_[j].low, digests_[j].high}; }
+  Hash hash_of_zeros() const { return {zeros_.low, zeros_.high}; }
+  /// The perturbation that was judged last.
+  arma::Col<eT> delta(arma::uword j) const {
+    arma::Col<eT> out(problem_.x.n_rows);
+    backend_.download(out.memptr(), here_.get() + j * problem_.x.n_rows, out.n_elem * sizeof(eT));
+    return out;
+  }
+
+ private:
+  template <class T>
+  std::shared_ptr<T> buffer(std::size_t count) const {
+    try {
+      return {static_cast<T*>(backend_.allocate(count * sizeof(T))),
+              [&backend = backend_](T* p) { backend.release(p); }};
+    } catch (const DeviceError& e) {
+      armagrad::detail::tell_for("attack", e);
+    }
+  }
+  Shape shape() const {
+    return {static_cast<std::uint32_t>(problem_.x.n_rows), static_cast<std::uint32_t>(columns_.size())};
+  }
+  template <class T>
+  View<T> view(T* p) const {
+    return {p, shape().rows, shape().cols, shape().rows};
+  }
+  View<const eT> data() const {
+    return {data_.get(), shape().rows, static_cast<std::uint32_t>(problem_.x.n_cols), shape().rows};
+  }
+  static void input_on_host(const Command<eT>& c) {
+    const auto& s = *static_cast<const Scalars*>(c.object);
+    for (std::size_t j = 0; j < c.out.cols; ++j) {
+      const Column& column = s.columns[j];
+      const eT* x = c.in[0].data + column.example * std::size_t{c.in[0].ld};
+      eT* delta = const_cast<eT*>(c.in[1].data) + j * c.in[1].ld;
+      if (column.anew != 0) std::fill_n(delta, c.out.rows, eT(0));
+      for (std::size_t i = 0; i < c.out.rows; ++i)
+        c.out.data[i + j * c.out.ld] = armagrad::detail::attack_input_of(x[i], delta[i], s);
+    }
+  }
+  static void step_on_host(const Command<eT>& c) {
+    const auto& s = *static_cast<const Scalars*>(c.object);
+    for (std::size_t j = 0; j < c.out.cols; ++j) {
+      const Column& column = s.columns[j];
+      const eT* x = c.in[2].data + column.example * std::size_t{c.in[2].ld};
+      Digest digest{0, 0, 1, 0};
+      for (std::size_t i = 0; i < c.out.rows; ++i) {
+        const eT g = c.in[0].data[i + j * c.in[0].ld];
+        const eT next = armagrad::detail::attack_step_of(c.in[1].data[i + j * c.in[1].ld], g, x[i], column, s);
+        c.out.data[i + j * c.out.ld] = next;
+        armagrad::detail::add_to_hash(digest, i, next);
+        if (g != eT(0)) digest.zero = 0;
+        if (!std::isfinite(g)) digest.not_finite = 1;
+      }
+      s.digests[j] = digest;
+    }
+  }
+  static const Kernel<eT>& input_kernel() {
+    static const Kernel<eT> kernel{"attack_input", &input_on_host};
+    return kernel;
+  }
+  static const Kernel<eT>& step_kernel() {
+    static const Kernel<eT> kernel{"attack_step", &step_on_host};
+    return kernel;
   }
 
   const Problem<eT>& problem_;
+  Backend& backend_;
+  std::shared_ptr<eT> data_, here_, next_;  // features x examples; features x width
+  std::shared_ptr<Column> columns_on_device_;
+  std::shared_ptr<Digest> digests_on_device_;
+  std::vector<Column> columns_;
+  std::vector<Digest> digests_;
+  Digest zeros_{};
+  Scalars scalars_{};
+  bool changed_ = true, has_next_ = false;
   Tape<eT> tape_;
 };
 
@@ -323,8 +489,12 @@ class Worker {
         queue_(queue),
         first_place_(first_place),
         evaluator_(problem, width),
-        delta_(problem.x.n_rows, width, arma::fill::zeros),
-        places_(width) {}
+        places_(width) {
+    if (ColumnsOnDevice<eT>::can(problem))
+      device_.emplace(problem, width);
+    else
+      delta_.zeros(problem.x.n_rows, width);
+  }
 
   void run(const std::atomic<bool>& stop) {
     for (arma::uword j = 0; j < places_.size(); ++j) take(j);
@@ -335,12 +505,14 @@ class Worker {
         if (p.item == nullptr) continue;
         any = true;
         gradient |= p.iterate < p.last;
-        perturb(problem_.x.colptr(p.item->example), delta_.colptr(j), n(), o_.clip, evaluator_.input.colptr(j));
+        if (!device_)
+          perturb(problem_.x.colptr(p.item->example), delta_.colptr(j), n(), o_.clip, evaluator_.input.colptr(j));
       }
       if (!any) return;
-      evaluator_.run(gradient);
+      device_ ? device_->run(gradient, evaluator_.labels, evaluator_.logits) : evaluator_.run(gradient);
       for (arma::uword j = 0; j < places_.size(); ++j)
         if (places_[j].item != nullptr) advance(j);
+      if (device_) device_->advance();
     }
   }
 
@@ -371,7 +543,9 @@ class Worker {
     p.iterate = 0;
     p.last = o_.iterations;
     p.cycles = false;
-    if (restart > 0 || o_.random_start)
+    if (device_)
+      device_->begin(j, p.item->example, p.epsilon, p.step);
+    else if (restart > 0 || o_.random_start)
       start_at_random(j);
     else
       delta_.col(j).zeros();
@@ -384,7 +558,7 @@ class Worker {
       h.previous = delta_.col(j);
     } else if (o_.retire) {
       p.ring.reset(o_.iterations);
-      p.ring.period(hash_of(delta_.colptr(j), n()));
+      p.ring.period(device_ ? device_->hash_of_zeros() : hash_of(delta_.colptr(j), n()));
     }
   }
 
@@ -450,6 +624,10 @@ class Worker {
 
   /// Checks the gradient and says whether all of it is zero.
   bool is_zero(arma::uword j) const {
+    if (device_) {
+      if (device_->digest(j).not_finite != 0) fail_not_finite(j, "the gradient");
+      return device_->digest(j).zero != 0;
+    }
     const eT* g = evaluator_.gradient.colptr(j);
     eT largest = 0;
     bool finite = true;
@@ -464,8 +642,13 @@ class Worker {
 
   [[noreturn]] void fail_not_finite(arma::uword j, const char* what) const {
     const Evaluator<eT>& e = evaluator_;
-    detail::fail_not_finite<eT>(problem_.model, what, places_[j].item->example, places_[j].iterate, e.input.col(j),
-                                e.logits.col(j));
+    const arma::uword example = places_[j].item->example;
+    arma::Col<eT> input = problem_.x.col(example);
+    if (device_)
+      perturb(problem_.x.colptr(example), device_->delta(j).memptr(), n(), o_.clip, input.memptr());
+    else
+      input = e.input.col(j);
+    detail::fail_not_finite<eT>(problem_.model, what, example, places_[j].iterate, input, e.logits.col(j));
   }
 
   /// Judges the iterate just evaluated, and goes on from it.
@@ -488,10 +671,10 @@ class Worker {
       if (!any_iterate() && hit) succeed(j);
       return end_restart(j);
     }
-    eT* delta = delta_.colptr(j);
     if (o_.steps == Steps::halving) {
       step_with_momentum(j);
-    } else {
+    } else if (!device_) {  // there it is done
+      eT* delta = delta_.colptr(j);
       ascend(delta, evaluator_.gradient.colptr(j), p.step);
       project(j, delta);
     }
@@ -501,7 +684,7 @@ class Worker {
 
   void close_cycle(arma::uword j) {
     Place<eT>& p = places_[j];
-    const std::size_t period = p.ring.period(hash_of(delta_.colptr(j), n()));
+    const std::size_t period = p.ring.period(device_ ? device_->hash(j) : hash_of(delta_.colptr(j), n()));
     if (period == 0) return;
     p.cycles = true;
     // All iterates from here on are among the last `period`. The final one is as far from the end as this many steps.
@@ -519,7 +702,9 @@ class Worker {
     if (problem_.delta == nullptr) return;
     const auto& h = places_[j].halving;
     const bool best = o_.steps == Steps::halving && !any_iterate();
-    problem_.delta->col(places_[j].item->example) = best ? h.best : arma::Col<eT>(delta_.col(j));
+    problem_.delta->col(places_[j].item->example) = device_ ? device_->delta(j)
+                                                    : best  ? h.best
+                                                            : arma::Col<eT>(delta_.col(j));
   }
 
   void end_restart(arma::uword j) {
@@ -591,7 +776,8 @@ class Worker {
   Queue& queue_;
   std::size_t first_place_;
   Evaluator<eT> evaluator_;
-  arma::Mat<eT> delta_;  // features x width
+  std::optional<ColumnsOnDevice<eT>> device_{};  // instead of the evaluator and `delta_`
+  arma::Mat<eT> delta_{};                        // features x width
   std::vector<Place<eT>> places_;
 };
 

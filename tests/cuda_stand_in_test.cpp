@@ -87,6 +87,20 @@ BOOST_AUTO_TEST_CASE(products_that_cublas_would_get_wrong_are_noticed) {
   BOOST_TEST(seeded("row-major", out.view.data) == "stand-in: gemm: B is 3x2 with leading dimension 2");
 }
 
+BOOST_AUTO_TEST_CASE(calls_that_cusolver_does_not_take_are_noticed) {
+  if (skipped(true)) return;
+  const OnDevice x(3, 3);
+  BOOST_TEST(seeded("leading dimension of LU") == "stand-in: getrf: A is 4x4 with leading dimension 3");
+  check_contains(seeded("pivots on the host"), "stand-in: getrf: the pivots (0x");
+  check_contains(seeded("pivots on the host"), "is not in device memory");
+  check_contains(seeded("no scratch memory"), "stand-in: getrf: the scratch memory takes 32 bytes where 4 are left");
+  BOOST_TEST(seeded("little scratch memory") == "stand-in: potrf: the scratch memory has 12 elements, not 13");
+  BOOST_TEST(seeded("SVD of a wide matrix") == "stand-in: gesvd: A has fewer rows than columns");
+  BOOST_TEST(seeded("more columns of Q than rows") == "stand-in: orgqr: it needs rows >= columns >= reflectors");
+  BOOST_TEST(seeded("substitution over its matrix", x.view.data) == "stand-in: trsm: B overlaps A");
+  BOOST_TEST(seeded("factorisation while capturing", x.view.data) == "stand-in: cuSOLVER while a stream captures");
+}
+
 BOOST_AUTO_TEST_CASE(memory_given_back_is_not_used_and_not_given_back_twice) {
   if (skipped(true)) return;
   Command<float> c = command(detail::kernels<float>::fill);
@@ -119,6 +133,14 @@ BOOST_AUTO_TEST_CASE(fresh_memory_is_nan) {
   std::vector<double> x(10);
   device().download(x.data(), memory, 80);
   for (const double v : x) BOOST_TEST(std::isnan(v));
+  device().release(memory);
+
+  const std::size_t large = std::size_t{20} << 20;  // of which the first 16 MB are
+  memory = device().allocate(large);
+  std::vector<float> y(large / sizeof(float));
+  device().download(y.data(), memory, large);
+  BOOST_TEST(std::isnan(y.front()));
+  BOOST_TEST(std::isnan(y[(std::size_t{16} << 20) / sizeof(float) - 1]));
   device().release(memory);
 }
 

@@ -344,6 +344,81 @@ BOOST_AUTO_TEST_CASE(a_step_on_device_data_copies_nothing_but_what_is_asked_for)
   BOOST_TEST(device().bytes_downloaded() == down + 3 * sizeof(float));
 }
 
+// An epoch of shuffled batches, eager and as replays: the data stays where it is, and the batches are the CPU's.
+BOOST_AUTO_TEST_CASE_TEMPLATE(an_epoch_over_device_data_copies_nothing, eT, ElementTypes) {
+  if (skipped()) return;
+  nn::seed(3);
+  Network<eT> start;
+  start.eval();
+  const auto x = random_matrix<eT>(12, 50);
+  const auto y = random_labels(50, 5);
+  arma::Col<eT> by_device[2];
+  int k = 0;
+  for (const Device on : {Device::cpu(), Device(device())}) {
+    Network<eT> model = start;
+    model.to(on);
+    optim::Sgd<eT> sgd(model.parameters(), {.lr = 0.1, .momentum = 0.5});
+    Batches batches(x, y, {.batch = 8, .seed = 4}, on);
+    Tape<eT> tape(on);
+    const auto step = [&] {
+      const auto [b, labels] = batches.next(tape);
+      sgd.zero_grad();
+      nn::cross_entropy(model(b), labels).backward();
+      sgd.step();
+    };
+    const auto up = device().bytes_uploaded(), down = device().bytes_downloaded();
+    for (arma::uword s = 0; s < batches.per_epoch(); ++s) tape.rewind(), step();
+    tape.rewind();
+    auto replay = tape.capture(step);
+    replay.run(40);  // some epochs, by graphs of sixteen steps
+    BOOST_TEST(device().bytes_uploaded() == up);
+    BOOST_TEST(device().bytes_downloaded() == down);
+    for (const auto& p : model.named_parameters())
+      by_device[k] = arma::join_cols(by_device[k], arma::vectorise(p.parameter->value()));
+    ++k;
+  }
+  check_close<eT>(by_device[1], by_device[0]);
+}
+
+BOOST_AUTO_TEST_CASE(batches_of_another_device_are_refused) {
+  if (skipped()) return;
+  const auto x = random_matrix<float>(2, 4);
+  Batches batches(x, random_labels(4, 2), {.batch = 2}, Device(device()));
+  Tape<float> tape;
+  check_contains(message_of([&] { batches.next(tape); }), "parameter is on cuda, the tape on cpu");
+}
+
+// Each capture clips by the limit that it was made with.
+BOOST_AUTO_TEST_CASE_TEMPLATE(captures_keep_their_own_clipping_limits, eT, ElementTypes) {
+  if (skipped()) return;
+  for (const Device on : {Device::cpu(), Device(device())})
+    for (const bool by_norm : {true, false}) {
+      Parameter<eT> p(1, 2);
+      p.to(on);
+      optim::Sgd<eT> sgd({p.shared()}, {.lr = 1});
+      Tape<eT> first(on), second(on);
+      const auto step = [&](Tape<eT>& tape, double limit) {
+        sgd.zero_grad();
+        dot(tape.parameter(p), tape.constant(arma::Mat<eT>{3, 4})).backward();
+        by_norm ? void(sgd.clip_grad_norm(limit)) : sgd.clip_grad_value(limit);
+        sgd.step();
+      };
+      auto small = first.capture([&] { step(first, 0.5); });
+      auto large = second.capture([&] { step(second, 2); });
+      sgd.clip_grad_norm(100);
+      sgd.clip_grad_value(100);
+      const auto moved = [&](Replay<eT>& replay) {
+        const arma::Mat<eT> before = p.value();
+        replay.run();
+        const arma::Mat<eT> by = before - p.value();
+        return by_norm ? static_cast<double>(arma::norm(by)) : static_cast<double>(by.max());
+      };
+      BOOST_TEST(moved(small) == 0.5, boost::test_tools::tolerance(1e-5));
+      BOOST_TEST(moved(large) == 2.0, boost::test_tools::tolerance(1e-5));
+      BOOST_TEST(moved(small) == 0.5, boost::test_tools::tolerance(1e-5));
+    }
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_network_moves_to_the_device_and_back, eT, ElementTypes) {
   if (skipped()) return;
   Network<eT> model;

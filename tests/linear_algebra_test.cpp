@@ -302,6 +302,32 @@ BOOST_AUTO_TEST_CASE(a_gradient_that_depends_on_the_choice_of_vectors_is_an_erro
   BOOST_TEST(r.ok, r.log);
 }
 
+BOOST_AUTO_TEST_CASE(a_direction_that_splits_a_repeated_value_leaves_its_vectors_no_tangent) {
+  const mat one(2, 2, arma::fill::eye), across{{0, 1}, {1, 0}};
+  const auto exponential = [](Var a) {
+    const auto [w, v] = eig_sym(a, ag::with_vectors);
+    return v * diagmat(exp(w)) * v.t();
+  };
+  const auto product = [](Var a) {
+    const auto [u, s, v] = svd_econ(a);
+    return u * diagmat(s) * v.t();
+  };
+  refused<ag::ValueError>(
+      [&] { ag::jvp(exponential, one, across); },
+      "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the direction "
+      "of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the choice; use "
+      "spectral(A, f, df) for a function of the matrix, or functions of the eigenvalues alone");
+  refused<ag::ValueError>(
+      [&] { ag::jvp(product, one, across); },
+      "svd_econ: the singular values 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the "
+      "direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
+      "choice; use functions of the singular values alone, or of A itself (pinv, solve, norm)");
+  BOOST_TEST(distance(std::get<1>(ag::jvp(exponential, one, one)), std::exp(1.0) * one) < 1e-14);
+  BOOST_TEST(distance(std::get<1>(ag::jvp([](Var a) { return expmat_sym(a); }, one, across)), std::exp(1.0) * across) < 1e-14);
+  const auto total = [](Var a) { return sum(eig_sym(a), 0) + sum(svd(a), 0); };
+  BOOST_TEST(std::abs(std::get<1>(ag::jvp(total, one, one))(0) - 4) < 1e-14);
+}
+
 BOOST_AUTO_TEST_CASE(the_square_root_of_a_singular_matrix_has_a_value) {
   Tape tape;
   BOOST_TEST(sqrtmat_sympd(tape.constant(mat{{4, 0}, {0, 0}})).value()(0, 0) == 2);

@@ -13,6 +13,7 @@
 
 #include "zoo/digits_report.hpp"
 #include "zoo/digits_run.hpp"
+#include "zoo/machine.hpp"
 
 namespace armagrad::zoo {
 namespace fs = std::filesystem;
@@ -90,7 +91,7 @@ void check(const DigitsOptions& o) {
   require(o.lr > 0 && std::isfinite(o.lr), fmt::format("--lr is {}; it must be a positive number", o.lr));
   if (o.batch) require(*o.batch >= 1, fmt::format("--batch is {}; it must be at least 1", *o.batch));
   require(o.jobs >= 0, fmt::format("--jobs is {}; it must be at least 1", o.jobs));
-  device_named(o.device);
+  device_named("digits", o.device);
   if (!o.resume) return;
   const Digits digits = load_digits();
   const auto found = checkpoints(o, digits);

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "zoo/machine.hpp"
+
 namespace armagrad::zoo {
 namespace {
 
@@ -44,19 +46,13 @@ std::vector<double> column(const ag::nn::Tensors& file, const std::string& name)
 
 }  // namespace
 
-Device device_named(const std::string& name) {
-  if (name == "cpu") return Device::cpu();
-  if (name == "cuda") return Device::cuda();
-  throw OptionError(fmt::format("digits: --device is '{}'; it must be cpu or cuda", name));
-}
-
 RunInTraining::RunInTraining(const RunOptions& options, const Digits& digits) {
   run_.options = options;
   ag::nn::seed(options.seed);
   const auto& model = digits_models().at(static_cast<std::size_t>(options.model - 1));
-  training_ = model.make(
-      digits,
-      {.lr = options.lr, .batch = static_cast<arma::uword>(options.batch), .device = device_named(options.device)});
+  training_ = model.make(digits, {.lr = options.lr,
+                                  .batch = static_cast<arma::uword>(options.batch),
+                                  .device = device_named("digits", options.device)});
 }
 
 void RunInTraining::train(Progress& progress, const std::function<bool()>& stopped, double save_every,

@@ -59,7 +59,4 @@ class RunInTraining {
   std::unique_ptr<Training> training_;
 };
 
-/// The device of that name. @throws OptionError for a name that is not one, DeviceError where it is not there.
-Device device_named(const std::string& name);
-
 }  // namespace armagrad::zoo

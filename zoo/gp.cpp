@@ -101,16 +101,16 @@ GpFit fit_gp(arma::vec theta, const arma::vec& t, const arma::vec& y, const GpOp
   };
   GpFit fit{theta, 0, {}, {}, {}, 0};
   Progress progress("Gaussian process", options.gradient_steps + options.newton_steps);
-  // Moves along `step`, halved until the value falls, or stands still to rounding; false when it never does.
+  // Moves along `step`, halved until the value falls or stands still to rounding. Returns how far; 0 if it never falls.
   const auto move = [&](double from, const arma::vec& step) {
     from += 1e-11 * std::abs(from);
     for (double scale = 1; scale > 1e-10; scale /= 2) {
       const arma::vec next = theta + scale * step;
       if (!(value(next) < from)) continue;
       theta = next;
-      return true;
+      return scale * arma::norm(step);
     }
-    return false;
+    return 0.0;
   };
   const auto note = [&](double at, const arma::mat& gradient) {
     fit.likelihoods.push_back(-at);
@@ -121,9 +121,9 @@ GpFit fit_gp(arma::vec theta, const arma::vec& t, const arma::vec& y, const GpOp
   for (int step = 0; step < options.gradient_steps; ++step) {
     const auto [at, gradient] = value_and_grad(loss, theta);
     note(at, gradient);
-    const arma::vec before(theta);
-    if (!move(at, -reach / arma::norm(gradient) * gradient)) break;
-    reach = 2 * arma::norm(theta - before);
+    const double moved = move(at, -reach / arma::norm(gradient) * gradient);
+    if (moved == 0) break;
+    reach = 2 * moved;
   }
   fit.first_newton = fit.gradients.size();
   for (int step = 0;; ++step) {

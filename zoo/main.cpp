@@ -12,6 +12,7 @@
 
 #include "zoo/digits.hpp"
 #include "zoo/gp.hpp"
+#include "zoo/machine.hpp"
 #include "zoo/output.hpp"
 #include "zoo/regression.hpp"
 #include "zoo/robustness.hpp"
@@ -20,7 +21,7 @@ namespace zoo = armagrad::zoo;
 
 namespace {
 
-// Bad input, as against 1: something went wrong in the work.
+// Bad options, as against 1: something went wrong in the work.
 constexpr int bad_usage = 2;
 // As shells say it of a program that Ctrl-C ended.
 constexpr int interrupted = 130;
@@ -61,6 +62,8 @@ int run(int argc, char** argv) {
   add_out(app);
   CLI::App* regression = app.add_subcommand("regression", "least squares: parabola, line, power law, basis functions");
   add_out(*regression);
+  std::string regression_device = "cpu";
+  regression->add_option("--device", regression_device, "where to compute: cpu or cuda")->capture_default_str();
   CLI::App* digits = app.add_subcommand("digits", "linear models and a small network on the 8x8 digits");
   add_out(*digits);
   digits->add_option("--model", options.models, "which of the models 1 to 8; several may be named")->type_name("N");
@@ -114,6 +117,7 @@ int run(int argc, char** argv) {
   try {
     zoo::check(options);
     zoo::check(attacks);
+    zoo::device_named("regression", regression_device);
     zoo::prepare_output(out);
     if (all || !regression->parsed()) zoo::prepare_output(out / "checkpoints");
   } catch (const armagrad::Error& e) {
@@ -126,7 +130,8 @@ int run(int argc, char** argv) {
     report.write(out);
     std::cout << name << '\n' << report.summary();
   };
-  if (all || regression->parsed()) finish("regression", zoo::regression());
+  if (all || regression->parsed())
+    finish("regression", zoo::regression(zoo::device_named("regression", regression_device)));
   bool finished = true;
   if (all || digits->parsed()) {
     const auto result = zoo::digits(options);
@@ -143,7 +148,8 @@ int run(int argc, char** argv) {
   if (!finished)
     std::cout << (all ? "Interrupted; name the pipeline, with --resume, to go on with it.\n"
                       : "Interrupted; the same command with --resume goes on.\n");
-  std::cout << "Report: " << std::filesystem::absolute(out / "index.html").lexically_normal().string() << '\n';
+  const auto page = std::filesystem::absolute(out / "index.html").lexically_normal();
+  if (std::filesystem::exists(page)) std::cout << "Report: " << page.string() << '\n';
   return finished ? 0 : interrupted;
 }
 
@@ -153,6 +159,9 @@ int main(int argc, char** argv) {
   armagrad::restart_with_fast_blas();
   try {
     return run(argc, argv);
+  } catch (const armagrad::OptionError& e) {  // found when the options met the data or a checkpoint
+    std::cerr << "zoo: " << e.what() << '\n';
+    return bad_usage;
   } catch (const std::exception& e) {
     std::cerr << "zoo: " << e.what() << '\n';
     return 1;

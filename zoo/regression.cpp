@@ -29,11 +29,14 @@ Curve line(const std::string& title, const arma::rowvec& x, const std::function<
 /// `tolerance` everywhere. Returns the number of steps.
 template <class Loss>
 std::size_t descend(const std::vector<Parameter<double>*>& parameters, double lr, double momentum, double tolerance,
-                    Loss loss) {
+                    Device device, Loss loss) {
   nn::ParameterList<double> shared;
-  for (auto* p : parameters) shared.push_back(p->shared());
+  for (auto* p : parameters) {
+    p->to(device);
+    shared.push_back(p->shared());
+  }
   optim::Sgd<double> sgd(shared, {.lr = lr, .momentum = momentum});
-  Tape<double> tape;
+  Tape<double> tape(device);
   constexpr std::size_t most = 200000;
   for (std::size_t step = 0; step < most; ++step) {
     tape.rewind();
@@ -98,17 +101,19 @@ void quadratic(Report& report) {
       "Scattered points with a parabola through them");
 }
 
-void linear(Report& report) {
+void linear(Report& report, Device device) {
   const data::Regression set = data::make_regression(
       {.n_samples = 500, .n_features = 1, .n_informative = 1, .bias = 10, .noise = 25, .random_state = seed});
   const arma::mat x = with_ones(set.x);  // 2 x 500
-  const arma::vec normal = arma::inv(arma::mat(x * x.t())) * (x * set.y.t());
-  const arma::vec pseudo = arma::pinv(x.t()) * set.y.t();
-  const arma::vec lstsq = arma::solve(x.t(), set.y.t());
+  Tape<double> tape(device);
+  const auto xs = tape.constant(x), ys = tape.constant(set.y.t());
+  const arma::vec normal = (inv(xs * xs.t()) * (xs * ys)).value();
+  const arma::vec pseudo = (pinv(xs.t()) * ys).value();
+  const arma::vec lstsq = solve(xs.t(), ys).value();
 
   Parameter<double> weights(1, 2);  // [intercept slope]
-  const std::size_t steps = descend({&weights}, 0.1, 0.5, 1e-9, [&](Tape<double>& tape) {
-    return nn::mse(weights * tape.borrow(x), set.y);  // (1x2)(2x500)
+  const std::size_t steps = descend({&weights}, 0.1, 0.5, 1e-9, device, [&](Tape<double>& t) {
+    return nn::mse(weights * t.borrow(x), set.y);  // (1x2)(2x500)
   });
   const arma::vec descent = weights.value().t();
 
@@ -148,7 +153,7 @@ arma::vec power_law_by_logs(const data::Curve& c) {
   return {std::exp(b[0]), b[1]};
 }
 
-void power_law(Report& report) {
+void power_law(Report& report, Device device) {
   const data::Curve c = data::power_law(seed);
   const arma::vec logs = power_law_by_logs(c);
   Range alphas{1e9, -1e9}, betas{1e9, -1e9};
@@ -165,7 +170,7 @@ void power_law(Report& report) {
     return tape.parameter(alpha) * exp(tape.parameter(beta) * tape.borrow(log_x));  // alpha x^beta
   };
   const std::size_t steps =
-      descend({&alpha, &beta}, 0.01, 0.9, 1e-10, [&](Tape<double>& tape) { return nn::mse(curve(tape), c.y); });
+      descend({&alpha, &beta}, 0.01, 0.9, 1e-10, device, [&](Tape<double>& tape) { return nn::mse(curve(tape), c.y); });
   const arma::vec direct{alpha.value()[0], beta.value()[0]};
   const auto error = [&](const arma::vec& b) { return arma::accu(arma::square(b[0] * arma::pow(c.x, b[1]) - c.y)); };
 
@@ -288,11 +293,11 @@ arma::vec basis_regression(const std::vector<BasisFunction>& functions, const ar
   return b;
 }
 
-Report regression() {
+Report regression(Device device) {
   Report report("regression", "Least-squares regression", "generated from NumPy's legacy random stream, seed 42", seed);
   quadratic(report);
-  linear(report);
-  power_law(report);
+  linear(report, device);
+  power_law(report, device);
   basis(report);
   return report;
 }

@@ -1,10 +1,11 @@
-// The regression pipeline: least squares four ways, with and without a tape.
+// The regression pipeline: least squares four ways, all but the sums by hand on a tape.
 #pragma once
 
 #include <functional>
 #include <vector>
 
 #include <armagrad/autodiff/armadillo.hpp>
+#include <armagrad/autodiff/device/device.hpp>
 
 #include "zoo/report.hpp"
 
@@ -20,7 +21,7 @@ arma::vec basis_regression(const std::vector<BasisFunction>& functions, const ar
 /// a x^2 + b x + c by the sums of centred squares and products: {a, b, c}.
 arma::vec quadratic_by_sums(const arma::rowvec& x, const arma::rowvec& y);
 
-/// Runs sections 1a to 1d and fills the report as it goes.
-Report regression();
+/// Runs sections 1a to 1d and fills the report as it goes. What has a tape computes on the device.
+Report regression(Device device = Device::cpu());
 
 }  // namespace armagrad::zoo

@@ -13,6 +13,7 @@
 #include <armagrad/nn/state.hpp>
 
 #include "zoo/format.hpp"
+#include "zoo/machine.hpp"
 #include "zoo/progress.hpp"
 #include "zoo/robustness_curve.hpp"
 #include "zoo/robustness_model.hpp"
@@ -43,6 +44,9 @@ unsigned threads(const RobustnessOptions& o) {
   if (o.device == "cuda") return 1;
   return o.threads > 0 ? static_cast<unsigned>(o.threads) : std::max(1u, std::thread::hardware_concurrency());
 }
+
+/// Images attacked together: a GPU wants many.
+arma::uword width(const RobustnessOptions& o) { return o.device == "cuda" ? 8192 : 144; }
 
 /// One thread for each product while it lives: tapes side by side use the processors better than products do.
 class SerialProducts {
@@ -379,7 +383,6 @@ void check(const RobustnessOptions& o) {
   require(o.iterations >= 1, fmt::format("--iterations is {}; it must be at least 1", o.iterations));
   require(o.images >= 0, fmt::format("--images is {}; it must be positive, or 0 for all", o.images));
   require(o.threads >= 0, fmt::format("--threads is {}; it must be positive, or 0 for one per processor", o.threads));
-  require(o.device == "cpu" || o.device == "cuda", fmt::format("--device is '{}'; it must be cpu or cuda", o.device));
   std::error_code none;
   if (!o.data_dir.empty())
     require(fs::is_directory(o.data_dir, none), fmt::format("--data-dir {} is no folder", o.data_dir.string()));
@@ -389,7 +392,7 @@ void check(const RobustnessOptions& o) {
     ImageModel model;
     nn::load(model, o.weights.string());
   }
-  if (o.device == "cuda") Device::cuda();
+  device_named("robustness", o.device);
 }
 
 RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float>& images,
@@ -402,34 +405,36 @@ RobustnessResult robustness(const RobustnessOptions& o, const data::Images<float
     if (o.device == "cuda") model.to(Device::cuda());
     const SerialProducts serial;
     const unsigned t = threads(o);
-    describe(report, where, images, model, set_name, o);
-    first_images(report, model, images.test, set_name, o);
-
     data::Dataset<float> set = o.split == "test" ? images.test : images.train;
     if (o.images > 0 && static_cast<arma::uword>(o.images) < set.x.n_cols) {
       set.x = set.x.head_cols(static_cast<arma::uword>(o.images));
       set.y = set.y.head_cols(static_cast<arma::uword>(o.images));
     }
-    Curves curves;
-    Clock clock;
-    curves.fgsm = robust::fgsm_curve(model, set.x, set.y, budgets, {.threads = t});
-    curves.fgsm_seconds = clock.seconds();
-    ImageModel on_cpu = model;  // the operations of a user's loss need not be there on every device
-    on_cpu.to(Device::cpu());
-    curves.rounded =
-        robust::fgsm_curve(on_cpu, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
     const CurveJob job{.title = fmt::format("robustness: PGD, {} images", set.x.n_cols),
                        .images = &set,
                        .epsilons = budgets,
                        .attack = {.step = step,
                                   .iterations = static_cast<std::size_t>(o.iterations),
                                   .judge = o.judge == "any" ? Judge::any_iterate : Judge::final_iterate,
+                                  .width = width(o),
                                   .threads = t},
                        .checkpoint = o.checkpoints.empty() ? fs::path()
                                                            : o.checkpoints / fmt::format("robustness-{}-{}.safetensors",
                                                                                          o.split, o.judge),
                        .resume = o.resume,
                        .stopped = o.stopped};
+    check_checkpoint(model, job);
+
+    describe(report, where, images, model, set_name, o);
+    first_images(report, model, images.test, set_name, o);
+    Curves curves;
+    Clock clock;
+    curves.fgsm = robust::fgsm_curve(model, set.x, set.y, budgets, {.width = width(o), .threads = t});
+    curves.fgsm_seconds = clock.seconds();
+    ImageModel on_cpu = model;  // the operations of a user's loss need not be there on every device
+    on_cpu.to(Device::cpu());
+    curves.rounded =
+        robust::fgsm_curve(on_cpu, set.x, set.y, budgets, {.own_loss = rounded_cross_entropy(), .threads = t});
     clock = {};
     curves.pgd = attack_curve(model, job);
     curves.pgd_seconds = clock.seconds();

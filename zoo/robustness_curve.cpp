@@ -42,7 +42,7 @@ Words read(const fs::path& path, const std::string& expected, std::size_t count)
     throw DataError(
         fmt::format("{}: this is no checkpoint of an attack; remove it or resume with another --out.", path.string()));
   if (found->second != expected)
-    throw DataError(
+    throw OptionError(
         fmt::format("{}: this checkpoint is of another run ({}; now {}); resume with its options, or start "
                     "anew without --resume.",
                     path.string(), found->second, expected));
@@ -53,16 +53,31 @@ Words read(const fs::path& path, const std::string& expected, std::size_t count)
   return words;
 }
 
+// What an earlier run of this job has found, or nothing yet.
+Words known(const CurveJob& job, const std::string& attack) {
+  const std::size_t count = job.epsilons.size() * job.images->x.n_cols;
+  std::error_code none;
+  if (job.checkpoint.empty() || !job.resume || !fs::exists(job.checkpoint, none)) return Words(count, 0);
+  return read(job.checkpoint, attack, count);
+}
+
 }  // namespace
+
+void check_checkpoint(ImageModel& model, const CurveJob& job) {
+  if (!job.resume || job.checkpoint.empty()) return;
+  std::error_code none;
+  if (fs::exists(job.checkpoint, none))
+    known(job, identity(model, job));
+  else
+    std::cerr << fmt::format("{}: nothing to resume, {} is not there; it starts anew\n", job.title,
+                             job.checkpoint.string());
+}
 
 robust::AttackCurve attack_curve(ImageModel& model, const CurveJob& job) {
   const arma::uword images = job.images->x.n_cols;
   const std::size_t budgets = job.epsilons.size();
-  Words words(budgets * images, 0);
   const std::string attack = job.checkpoint.empty() ? "" : identity(model, job);
-  std::error_code none;
-  if (!job.checkpoint.empty() && job.resume && fs::exists(job.checkpoint, none))
-    words = read(job.checkpoint, attack, words.size());
+  Words words = known(job, attack);
   const auto save = [&] {
     if (job.checkpoint.empty()) return;
     nn::Tensors file;

@@ -20,7 +20,12 @@ struct CurveJob {
   std::function<bool()> stopped{};  ///< true: write the checkpoint and end with Interrupted
 };
 
-/// @throws Interrupted; DataError when the checkpoint is damaged or of another job, or cannot be written
+/// Looks at the checkpoint that `job` would go on from, before any work.
+/// @throws OptionError when it is of another job, DataError when it is damaged
+void check_checkpoint(ImageModel& model, const CurveJob& job);
+
+/// @throws Interrupted; OptionError when the checkpoint is of another job; DataError when it is damaged or cannot be
+/// written
 robust::AttackCurve attack_curve(ImageModel& model, const CurveJob& job);
 
 /// Removes a finished job's checkpoint.

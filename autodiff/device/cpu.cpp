@@ -18,10 +18,9 @@
 #include <armagrad/autodiff/math.hpp>
 
 namespace armagrad {
-namespace {
 
 // ARMAGRAD_INSTRUCTIONS=plain|avx2|avx512 limits what is used, to test the other versions.
-InstructionSet instructions_here() {
+InstructionSet detail::instructions_here() {
   auto most = InstructionSet::avx512;
   if (const char* named = std::getenv("ARMAGRAD_INSTRUCTIONS"); named != nullptr && *named != '\0') {
     const std::string_view name = named;
@@ -39,6 +38,8 @@ InstructionSet instructions_here() {
   return InstructionSet::plain;
 #endif
 }
+
+namespace {
 
 class Cpu final : public Backend {
  public:
@@ -62,7 +63,7 @@ class Cpu final : public Backend {
   int host_code() const override { return instructions_; }
 
  private:
-  const int instructions_ = static_cast<int>(instructions_here());
+  const int instructions_ = static_cast<int>(detail::instructions_here());
 
   static void copy(void* to, const void* from, std::size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);
@@ -390,6 +391,21 @@ void dropout(const Command<eT>& c) {
 }
 
 template <class eT>
+void batch_columns(const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::BatchAttributes*>(c.attributes);
+  for (std::uint32_t j = 0; j < c.out.cols; ++j)
+    std::copy_n(c.in[0].data + std::size_t{a.sample(a.position + *a.replays, j)} * c.in[0].ld, c.out.rows,
+                c.out.data + std::size_t{j} * c.out.ld);
+}
+template <class eT>
+void batch_labels(const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::BatchAttributes*>(c.attributes);
+  auto* const to = const_cast<std::uint32_t*>(c.indices);
+  for (std::uint32_t j = 0; j < c.index_count; ++j)
+    to[j] = static_cast<const std::uint32_t*>(c.object)[a.sample(a.position + *a.replays, j)];
+}
+
+template <class eT>
 void sgd(const Command<eT>& c) {
   const auto& s = *static_cast<const detail::SgdScalars*>(c.object);
   const std::size_t n = c.out.size();
@@ -442,6 +458,8 @@ ARMAGRAD_KERNEL(maximum)
 ARMAGRAD_KERNEL(gather)
 ARMAGRAD_KERNEL(scatter)
 ARMAGRAD_KERNEL(dropout)
+ARMAGRAD_KERNEL(batch_columns)
+ARMAGRAD_KERNEL(batch_labels)
 ARMAGRAD_KERNEL(sgd)
 ARMAGRAD_KERNEL(clip)
 #undef ARMAGRAD_KERNEL

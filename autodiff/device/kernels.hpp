@@ -16,6 +16,9 @@
 //   scatter        out[indices[i]] += alpha A[i]; with repeated_indices the indices are followed by as many places in
 //                  them, sorted by index, so that a device can add what belongs together in one order
 //   dropout        out = alpha A % mask + beta out; the mask's entries are 0 or 1/(1-p), see DropoutAttributes
+//   batch_columns  out = those columns of A that make up a batch, see BatchAttributes
+//   batch_labels   the same of the std::uint32_t at `object`, written to `indices` (index_count of them, the batch);
+//                  both in device memory
 //   sgd            out -= ..., the update of optim::Sgd; A is the gradient, more_out[0].data the velocity or null,
 //                  `object` an SgdScalars; with beta = 0 the velocity starts: it is written without being read
 //                  (gemm and sum can be part of that update: CommandFlag)
@@ -43,12 +46,6 @@ struct DropoutAttributes {
   const std::uint64_t* replays;  // host memory: how often the recording was replayed
 };
 
-/// An SGD update's numbers. Kernels read them through a pointer, so that a replayed step sees a new learning rate.
-struct SgdScalars {
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, maximize;
-};
-
 /// A 64-bit mix (the finaliser of SplitMix64, Steele et al. 2014) for counter-based random numbers.
 ARMAGRAD_HD inline std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15;
@@ -57,10 +54,51 @@ ARMAGRAD_HD inline std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// Which samples a batch is made of: in each epoch another permutation, of which batches are cut one after the other.
+/// It is a Feistel network over the smallest even number of bits that can count the samples, applied again where it
+/// leads beyond them; so any place's sample is known without the others'.
+struct BatchAttributes {
+  std::uint32_t samples, batch;
+  std::uint32_t half_bits;
+  std::uint64_t seed;
+  std::uint64_t position;        // of the batch, counted through all epochs, before any replay
+  const std::uint64_t* replays;  // host memory: how often the recording was replayed
+
+  /// The sample in column `column` of batch number `number`.
+  ARMAGRAD_HD std::uint32_t sample(std::uint64_t number, std::uint32_t column) const {
+    const std::uint64_t per_epoch = samples / batch, epoch = number / per_epoch;
+    const std::uint64_t key = mix(mix(seed) ^ epoch);
+    const std::uint32_t mask = (std::uint32_t{1} << half_bits) - 1;
+    auto at = static_cast<std::uint32_t>(number % per_epoch * batch + column);
+    do {
+      std::uint32_t left = at >> half_bits, right = at & mask;
+      for (std::uint64_t round = 0; round < 6; ++round) {
+        const std::uint32_t next = left ^ (static_cast<std::uint32_t>(mix(key ^ (round << 32 | right))) & mask);
+        left = right;
+        right = next;
+      }
+      at = left << half_bits | right;
+    } while (at >= samples);
+    return at;
+  }
+};
+inline BatchAttributes batch_attributes(std::uint32_t samples, std::uint32_t batch, std::uint64_t seed,
+                                        std::uint64_t position, const std::uint64_t* replays) {
+  std::uint32_t half_bits = 1;
+  while (half_bits < 16 && samples > std::uint32_t{1} << 2 * half_bits) ++half_bits;
+  return {samples, batch, half_bits, seed, position, replays};
+}
+
+/// An SGD update's numbers. Kernels read them through a pointer, so that a replayed step sees a new learning rate.
+struct SgdScalars {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, maximize;
+};
+
 template <class eT>
 struct kernels {
   static const Kernel<eT> gemm, copy, fill, sum, cross_entropy, dot, squared_distance, log_sum_exp, softmax, maximum,
-      gather, scatter, dropout, sgd, clip;
+      gather, scatter, dropout, batch_columns, batch_labels, sgd, clip;
 };
 
 extern template struct kernels<float>;

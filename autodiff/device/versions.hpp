@@ -7,27 +7,42 @@
 
 namespace armagrad::detail {
 
-// Under AddressSanitizer the plain version stands for all: the source is the same, and three take long to compile.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__)
+/// What this processor has, or less if ARMAGRAD_INSTRUCTIONS says so.
+InstructionSet instructions_here();
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ARMAGRAD_ONE_INSTRUCTION_SET)
 // `flatten` takes the whole loop into the marked function; a call left over would run the plain version.
 #define ARMAGRAD_VERSION(instructions) __attribute__((target(instructions), flatten))
-template <class eT, void (*code)(const Command<eT>&)>
-struct Versions {
-  __attribute__((flatten)) static void plain(const Command<eT>& c) { code(c); }
-  ARMAGRAD_VERSION("avx2,fma") static void avx2(const Command<eT>& c) { code(c); }
+template <auto code>
+struct Versions;
+template <class... Args, void (*code)(Args...)>
+struct Versions<code> {
+  __attribute__((flatten)) static void plain(Args... args) { code(args...); }
+  ARMAGRAD_VERSION("avx2,fma") static void avx2(Args... args) { code(args...); }
 #ifdef __clang__
   ARMAGRAD_VERSION("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
 #else
   ARMAGRAD_VERSION("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")
 #endif
-  static void avx512(const Command<eT>& c) { code(c); }
+  static void avx512(Args... args) { code(args...); }
 };
 #undef ARMAGRAD_VERSION
 template <class eT, void (*code)(const Command<eT>&)>
 constexpr Kernel<eT> versions(const char* name) {
-  return {name, {&Versions<eT, code>::plain, &Versions<eT, code>::avx2, &Versions<eT, code>::avx512}};
+  return {name, {&Versions<code>::plain, &Versions<code>::avx2, &Versions<code>::avx512}};
+}
+/// Calls `code` in the version for this processor: for loops that are only part of a command.
+template <auto code, class... Args>
+void run_version(Args... args) {
+  static constexpr decltype(code) all[] = {&Versions<code>::plain, &Versions<code>::avx2, &Versions<code>::avx512};
+  static const auto here = all[static_cast<int>(instructions_here())];
+  here(args...);
 }
 #else
+template <auto code, class... Args>
+void run_version(Args... args) {
+  code(args...);
+}
 template <class eT, void (*code)(const Command<eT>&)>
 constexpr Kernel<eT> versions(const char* name) {
   return {name, code};

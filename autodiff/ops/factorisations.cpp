@@ -10,10 +10,6 @@ namespace armagrad {
 namespace detail {
 namespace {
 
-struct TriangleOptions {
-  int diagonal;  // the last one kept: 0 the main one, above it 1, 2, ..., below it -1, -2, ...
-};
-
 template <class eT, bool upper>
 void copy_triangle(const Command<eT>& c) {
   const std::int64_t d = attributes_of<TriangleOptions>(c).diagonal, rows = c.out.rows;
@@ -62,15 +58,40 @@ void cholesky_host(const Command<eT>& c) {
   load_symmetric(by, c.in[0], c.out.data);
   const std::size_t order = c.out.rows;
   if (order == 0) return;
-  char uplo = 'U';
-  blas_int n = static_cast<blas_int>(order), info = 0;
-  arma::lapack::potrf(&uplo, &n, c.out.data, &n, &info);
-  if (info != 0)
-    throw ValueError(
-        fmt::format("{}: A is {} and not positive definite: its leading {}x{} block is not; if it should "
-                    "be, add a small multiple of the identity",
-                    by, size_text(c.out), info, info));
+  if (const std::size_t failed = factorise_cholesky(order, c.out.data, order); failed != 0)
+    fail_not_definite(by, c.out.rows, static_cast<int>(failed));
   for (std::size_t j = 0; j < order; ++j) std::fill_n(c.out.data + j * order + j + 1, order - j - 1, eT(0));
+}
+
+// The gradient by A = R' R from G, that by R: W + W' with W = R^-1 T R^-T, T the lower triangle of R G', half of it and
+// half of that on the diagonal. T' and R^-1 T' are upper triangular, and made in blocks of columns.   in: R, G
+template <class eT>
+void cholesky_gradient(const Command<eT>& c) {
+  const View<const eT> r = c.in[0], g = c.in[1];
+  const std::size_t n = r.rows;
+  constexpr std::size_t block = 64, tile = 16;
+  Scratch scratch;
+  eT *x = scratch.take<eT>(n * n), *w = c.out.data;
+  for (std::size_t first = 0; first < n; first += block) {
+    const std::size_t size = std::min(block, n - first), next = first + size;
+    multiply(false, true, next, size, n - first, g.data + first * g.ld, g.ld, r.data + first * (r.ld + 1), r.ld,
+             x + first * n, n, eT(0.5));
+    for (std::size_t j = first; j < next; ++j) {
+      x[j * (n + 1)] /= 2;
+      std::fill(x + j * n + j + 1, x + (j + 1) * n, eT(0));
+    }
+    substitute(true, false, false, next, size, r.data, r.ld, x + first * n, n);
+  }
+  for (std::size_t k = 0; k < n; k += tile)  // W = x'
+    for (std::size_t q = 0; q < n; q += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = q; i < std::min(q + tile, n); ++i) w[i + j * n] = x[j + i * n];
+  substitute(true, false, false, n, n, r.data, r.ld, w, n);
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t q = k; q < n; q += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = std::max(q, j); i < std::min(q + tile, n); ++i)
+          w[i + j * n] = w[j + i * n] = w[i + j * n] + w[j + i * n];
 }
 
 // out: L (m x k), U (k x n), P (m x m) with P' L U = A, k = min(m, n)
@@ -78,14 +99,13 @@ template <class eT>
 void lu_host(const Command<eT>& c) {
   const View<const eT> a = c.in[0];
   const View<eT> l = c.out, u = c.more_out[0], p = c.more_out[1];
-  blas_int m = static_cast<blas_int>(a.rows), n = static_cast<blas_int>(a.cols), info = 0;
   norm1_of_finite("lu", a);
   Scratch scratch;
   eT* x = scratch.take<eT>(a.size());
   auto* pivots = scratch.take<blas_int>(l.cols);
   auto* order = scratch.take<std::uint32_t>(a.rows);
   copy_contiguous(a, x);
-  if (a.size() != 0) arma::lapack::getrf(&m, &n, x, &m, pivots, &info);
+  factorise_lu(a.rows, a.cols, x, a.rows, pivots);
   for (std::size_t j = 0; j < l.cols; ++j)
     for (std::size_t i = 0; i < l.rows; ++i)
       l.data[i + j * l.ld] = i > j ? x[i + j * a.rows] : (i == j ? eT(1) : eT(0));
@@ -136,10 +156,7 @@ void require_invariant(const Command<eT>& c) {
       apart = std::max(apart, std::abs(s.data[i + j * s.ld] - s.data[j + i * s.ld]));
     }
   if (!(apart <= std::sqrt(std::numeric_limits<eT>::epsilon()) * largest))
-    throw ValueError(
-        fmt::format("{0}: the gradient depends on how the last {1} columns of a square factor are chosen, "
-                    "which A does not determine; use {0}_econ, or only what any choice agrees on, like Q2 Q2'",
-                    attributes_of<AskedBy>(c).by, s.rows));
+    fail_basis(attributes_of<AskedBy>(c).by, s.rows);
   *c.out.data = 0;
 }
 
@@ -188,11 +205,30 @@ Var<eT> wide_qr_gradient(Var<eT> a, Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr
   return join_rows(dx, matmul(q, dv));
 }
 
+// With W = dA R^-1 and M = Q' W = Q' dQ + dR R^-1, of which one is skew and the other, T, upper triangular:
+// T = M - tril(M) + tril(M)', tril without the diagonal, dQ = W - Q T and dR = T R. What a wide A has to the right is
+// Q V. Columns that complete a basis, Q2, follow the others: dQ2 = -Q dQ' Q2.
+template <class eT>
+void qr_tangents(ForwardRule<eT>& r, Var<eT> q, Var<eT> rr, const char* by) {
+  const Var<eT> a = r.operand(0), da = r.tangent(0);
+  const arma::uword k = q.n_cols();
+  const Var<eT> w = triangular_solve(left(rr, k), left(da, k).t(), Triangle::upper, true, false, by).t();
+  const Var<eT> m = matmul(q.t(), w), low = trimatl(m, -1), t = m - low + low.t();
+  Var<eT> dq = w - matmul(q, t), dr = matmul(t, left(rr, k));
+  if (a.n_cols() > k) dr = join_rows(dr, matmul(dq.t(), right(a, k)) + matmul(q.t(), right(da, k)));
+  const Shape whole = r.result(1).shape();
+  if (whole.rows > k) dr = embed(dr, whole.rows, whole.cols, 0, 0);
+  if (const Var<eT> all = r.result(0); all.n_cols() > k) dq = join_rows(dq, -matmul(q, matmul(dq.t(), right(all, k))));
+  r.add(dq, 0);
+  r.add(dr, 1);
+}
+
 }  // namespace
 
 template <bool upper>
 struct Trimat {
   static constexpr auto name = upper ? "trimatu" : "trimatl";
+  static constexpr bool linear = true;
   static constexpr const char* operands[] = {"A", nullptr};
   using Attributes = TriangleOptions;
   static Shape shape(Operands& in) {
@@ -201,7 +237,7 @@ struct Trimat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<copy_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("trimatu") : KernelName("trimatl"), copy_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -237,6 +273,7 @@ struct FoldTriangle;
 template <bool upper>
 struct Symmat {
   static constexpr auto name = upper ? "symmatu" : "symmatl";
+  static constexpr bool linear = true;
   static constexpr const char* operands[] = {"A", nullptr};
   static Shape shape(Operands& in) {
     in.require(in[0].rows == in[0].cols, "it must be square");
@@ -244,7 +281,7 @@ struct Symmat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<mirror_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("symmatu") : KernelName("symmatl"), mirror_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -264,10 +301,11 @@ struct Symmat {
 template <bool upper>
 struct FoldTriangle {
   static constexpr auto name = "fold_triangle";
+  static constexpr bool linear = true;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<fold_triangle<eT, upper>>(e, 0, 1);
+    run_kernel<upper ? KernelName("fold_upper") : KernelName("fold_lower"), fold_triangle<eT, upper>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -277,6 +315,17 @@ struct FoldTriangle {
 using Symmatu = Symmat<true>;
 using Symmatl = Symmat<false>;
 
+// What Chol's rule says, in one pass: for first derivatives, of which none are taken.
+struct CholGradient {
+  static constexpr auto name = "chol";
+  static constexpr const char* operands[] = {"R", "dR", nullptr};
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"cholesky_gradient", cholesky_gradient<eT>>(e, 0, 2);
+  }
+};
+
 // R with R' R = A, upper triangular. With S = symmatl(R dR') / 2: dA = R^-1 S R^-T (Murray 2016, arXiv:1602.07527).
 struct Chol {
   static constexpr auto name = "chol";
@@ -285,13 +334,22 @@ struct Chol {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_host<eT>>(e, 0, 1);
+    run_kernel<"cholesky", cholesky_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
-    const Var<eT> c = r.result(), s = 0.5 * symmatl(matmul(c, r.grad().t()));  // (n x n)
+    const Var<eT> c = r.result();
+    if (c.graph().may_fuse()) return r.accumulate(0, apply<CholGradient>(c, r.grad()));
+    const Var<eT> s = 0.5 * symmatl(matmul(c, r.grad().t()));  // (n x n)
     const Var<eT> y = triangular_solve(c, s, Triangle::upper, false, false, name);
     r.accumulate(0, triangular_solve(c, y.t(), Triangle::upper, false, false, name));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dR R^-1 is the upper triangle of R^-T dA R^-1, half of it on the diagonal
+    const Var<eT> c = r.result(), da = symmetric_part(r.tangent(0));
+    const auto from_left = [c](Var<eT> x) { return triangular_solve(c, x, Triangle::upper, true, false, name); };
+    const Var<eT> m = from_left(from_left(da).t());
+    r.add(matmul(trimatu(m) - 0.5 * diagmat(diagvec(m)), c));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return chol(symmetric_part(in[0])); };
@@ -332,7 +390,7 @@ struct LuParts {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_host<eT>>(e, 0, 1, 3);
+    run_kernel<"lu", lu_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -355,6 +413,20 @@ struct LuParts {
     if (m < n) da = r.has_grad(1) ? join_rows(da, rest) : embed(da, m, n, 0, 0);
     if (m > n) da = join_cols(da, rest);
     r.accumulate(0, matmul(r.result(2).t(), da));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // L^-1 P dA U^-1 = L^-1 dL + dU U^-1, one below the diagonal, one not
+    const arma::uword m = r.operand(0).n_rows(), n = r.operand(0).n_cols(), k = std::min(m, n);
+    if (k == 0) return;
+    const Var<eT> l = above(r.result(0), k), u = left(r.result(1), k), da = matmul(r.result(2), r.tangent(0));
+    const auto l_solve = [&](Var<eT> x) { return triangular_solve(l, x, Triangle::lower, false, false, name); };
+    const auto over_u = [&](Var<eT> x) { return triangular_solve(u, x.t(), Triangle::upper, true, false, name).t(); };
+    const Var<eT> inner = over_u(l_solve(above(left(da, k), k)));
+    Var<eT> dl = matmul(l, trimatl(inner, -1)), du = matmul(trimatu(inner), u);
+    if (m > n) dl = join_cols(dl, over_u(below(da, k) - matmul(below(r.result(0), k), du)));
+    if (m < n) du = join_rows(du, l_solve(right(da, k) - matmul(dl, right(r.result(1), k))));
+    r.add(dl, 0);
+    r.add(du, 1);
   }
   static void samples(Samples& s) {
     const auto l = [](const auto& in) { return lu(in[0]).L; };
@@ -404,7 +476,7 @@ struct QrEcon {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<qr_host<eT>>(e, 0, 1, 2);
+    run_kernel<"qr", qr_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -413,6 +485,10 @@ struct QrEcon {
     const Var<eT> dr = r.has_grad(1) ? r.grad(1) : r.constant(rr.shape(), 0);
     r.accumulate(0,
                  a.n_rows() < a.n_cols() ? wide_qr_gradient(a, q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.result(0).n_elem() != 0) qr_tangents(r, r.result(0), r.result(1), name);
   }
   static void samples(Samples& s) {
     const auto q = [](const auto& in) { return qr_econ(in[0]).Q; };
@@ -456,7 +532,7 @@ struct RequireInvariant {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_invariant<eT>>(e, 0, 1);
+    run_kernel<"invariant", require_invariant<eT>>(e, 0, 1);
   }
 };
 template <class eT>
@@ -474,7 +550,7 @@ struct Qr {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<qr_host<eT>>(e, 0, 1, 2);
+    run_kernel<"qr", qr_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -490,6 +566,11 @@ struct Qr {
     const Var<eT> dq1 = left(dq, n) - matmul(q2, matmul(dq2.t(), q1));
     r.accumulate(0,
                  qr_gradient(q1, above(rr, n), dq1, above(dr, n), name) + require_any_basis(matmul(q2.t(), dq2), name));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const arma::uword n = std::min(r.operand(0).n_rows(), r.operand(0).n_cols());
+    if (n != 0) qr_tangents(r, left(r.result(0), n), above(r.result(1), n), name);
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) {
@@ -565,7 +646,6 @@ QrResult<eT> economical_qr(Var<eT> a, const char* by) {
   Graph<eT>& g = a.graph();
   if (const std::uint32_t i = g.kept(s.node, &kept_qr_of_transposed<eT>, true); i != Graph<eT>::no_node)
     return results_of(g.var(i));
-  require_lapack(a, by);
   const Var<eT> q = apply<QrEcon>({by}, a);
   g.keep(s.node, &kept_qr_of_transposed<eT>, q.index());
   return results_of(q);

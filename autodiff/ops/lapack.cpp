@@ -47,19 +47,8 @@ void* Scratch::bytes(std::size_t count) {
 
 std::string size_text(std::uint64_t rows, std::uint64_t cols) { return fmt::format("{}x{}", rows, cols); }
 
-void fail_singular(const char* operation, std::uint64_t n, double rcond) {
-  throw ValueError(
-      fmt::format("{}: A is {}x{} and singular to working precision (reciprocal condition number {:.2g}); use "
-                  "pinv, or add a small multiple of the identity",
-                  operation, n, n, rcond));
-}
-
-void fail_to_converge(const char* operation, const std::string& size) {
-  throw ValueError(fmt::format("{}: LAPACK's iterations on A ({}) did not converge", operation, size));
-}
-
 template <class eT>
-eT norm1_of_finite(const char* operation, View<const eT> a) {
+eT norm1(View<const eT> a) {
   eT largest = 0;
   for (std::size_t j = 0; j < a.cols; ++j) {
     const eT* x = a.data + j * a.ld;
@@ -70,11 +59,19 @@ eT norm1_of_finite(const char* operation, View<const eT> a) {
     for (; i < a.rows; ++i) partial[0] += std::abs(x[i]);
     eT sum = 0;
     for (const eT p : partial) sum += p;
-    if (!(sum <= std::numeric_limits<eT>::max()) && !std::all_of(x, x + a.rows, [](eT v) { return std::isfinite(v); }))
-      throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", operation, size_text(a)));
-    largest = std::max(largest, sum);
+    if (!(sum <= largest)) largest = sum;
+    if (std::isnan(largest)) break;
   }
   return largest;
+}
+template <class eT>
+eT norm1_of_finite(const char* operation, View<const eT> a) {
+  const eT norm = norm1(a);
+  if (!std::isfinite(norm))  // or a sum of finite ones is not
+    for (std::size_t j = 0; j < a.cols; ++j)
+      for (std::size_t i = 0; i < a.rows; ++i)
+        if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(operation, a.rows, a.cols);
+  return norm;
 }
 
 namespace {
@@ -111,17 +108,9 @@ void load_symmetric(const char* operation, View<const eT> a, eT* to) {
     largest = std::max(largest, std::abs(mean));
     apart = std::max(apart, difference);
   });
-  if (!finite) throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", operation, size_text(a)));
+  if (!finite) fail_not_finite(operation, a.rows, a.cols);
   // What a product like X A X' computed in this precision may be off by, and far less than a mistake.
-  if (!(apart > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest)) return;
-  for_pairs(a, [&](eT x, eT y, std::size_t i, std::size_t j) {
-    if (std::abs(x - y) == apart)
-      throw ValueError(
-          fmt::format("{}: A is {} and not symmetric: A({}, {}) is {:.6g}, A({}, {}) is {:.6g}; if one "
-                      "triangle is meant, symmatu(A) or symmatl(A) repeats it, and (A + A.t()) / 2 is the "
-                      "symmetric part",
-                      operation, size_text(a), j, i, y, i, j, x));
-  });
+  if (apart > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest) fail_not_symmetric(operation, a, apart);
 }
 
 template <class eT>
@@ -146,34 +135,13 @@ void multiply(bool ta, bool tb, std::size_t m, std::size_t n, std::size_t k, con
   arma::blas::gemm<eT>(ta ? "T" : "N", tb ? "T" : "N", &rows, &cols, &inner, &alpha, a, &la, b, &lb, &beta, c, &lc);
 }
 
-template <class eT>
-bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
-                eT* b, std::size_t ldb) {
-  if (n == 0 || m == 0) return true;
-  const std::size_t block = m < 8 ? n : 64;
-  const bool down = upper == transposed;  // from the first rows to the last
-  char uplo = upper ? 'U' : 'L', trans = transposed ? 'T' : 'N', diagonal = unit ? 'U' : 'N';
-  blas_int cols = static_cast<blas_int>(m), ld = static_cast<blas_int>(ldt), ldx = static_cast<blas_int>(ldb), info = 0;
-  const std::size_t blocks = (n + block - 1) / block;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    const std::size_t k = (down ? i : blocks - 1 - i) * block, size = std::min(block, n - k), next = k + size;
-    blas_int order = static_cast<blas_int>(size);
-    arma::lapack::trtrs(&uplo, &trans, &diagonal, &order, &cols, t + k * (ldt + 1), &ld, b + k, &ldx, &info);
-    if (info != 0) return false;
-    const std::size_t from = down ? next : 0, rest = down ? n - next : k;
-    const eT* beside = transposed ? t + k + from * ldt : t + from + k * ldt;
-    multiply(transposed, false, rest, m, size, beside, ldt, b + k, ldb, b + from, ldb, eT(-1), eT(1));
-  }
-  return true;
-}
-
-#define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
-  template bool substitute(bool, bool, bool, std::size_t, std::size_t, const eT*, std::size_t, eT*, std::size_t); \
-  template eT norm1_of_finite(const char*, View<const eT>);                                                       \
-  template void load_symmetric(const char*, View<const eT>, eT*);                                                 \
-  template void load_symmetric_part(View<const eT>, eT*);                                                         \
-  template void copy_contiguous(View<const eT>, eT*);                                                             \
-  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*,    \
+#define ARMAGRAD_INSTANTIATE(eT)                                                                               \
+  template eT norm1(View<const eT>);                                                                           \
+  template eT norm1_of_finite(const char*, View<const eT>);                                                    \
+  template void load_symmetric(const char*, View<const eT>, eT*);                                              \
+  template void load_symmetric_part(View<const eT>, eT*);                                                      \
+  template void copy_contiguous(View<const eT>, eT*);                                                          \
+  template void multiply(bool, bool, std::size_t, std::size_t, std::size_t, const eT*, std::size_t, const eT*, \
                          std::size_t, eT*, std::size_t, eT, eT);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

@@ -1,18 +1,21 @@
-// What the files of linear algebra share: LAPACK's scratch memory, commands that call it, symmetric input, and the
+// What the files of linear algebra share: LAPACK's scratch memory, kernels that call it, symmetric input, and the
 // factorisations that a recording keeps, so that a matrix is factorised once for all that is asked of it.
 //
 // LAPACK is called through Armadillo's translations (arma::lapack): they know how it was linked, and unlike Armadillo's
 // functions they neither allocate nor warn.
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/armadillo.hpp>
+#include <armagrad/autodiff/device/linear_algebra.hpp>
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/autodiff/operations.hpp>
+#include <armagrad/autodiff/ops/dense.hpp>
 #include <armagrad/autodiff/ops/known.hpp>
 #include <armagrad/autodiff/samples.hpp>
 
@@ -38,20 +41,27 @@ class Scratch {
   std::size_t block_, used_;
 };
 
-/// Gives the device `f`, code for the CPU, as the command of the operation: operands `from`, ..., `to` - 1 in order,
-/// and all results.
-template <auto f, class eT>
-struct HostKernel {
+struct KernelName {
+  char text[32] = {};
+  template <std::size_t n>
+  constexpr KernelName(const char (&name)[n]) {
+    std::copy_n(name, n, text);
+  }
+};
+/// Gives the device a kernel of device/linear_algebra.hpp as the command of the operation: operands `from`, ...,
+/// `to` - 1 in order, and all results. `f` is its code for the CPU; CUDA finds its own by the name.
+template <KernelName name, auto f, class eT>
+struct NamedKernel {
   static void run(const Command<eT>& c) {
     const BlasThreads threads(largest_work(c));
     f(c);
   }
-  static inline const Kernel<eT> kernel{"host", &run};
+  static inline const Kernel<eT> kernel{name.text, &run};
 };
-template <auto f, class eT>
-void run_host(const Eval<eT>& e, std::size_t from, std::size_t to, std::size_t results = 1) {
+template <KernelName name, auto f, class eT>
+void run_kernel(const Eval<eT>& e, std::size_t from, std::size_t to, std::size_t results = 1) {
   Command<eT> c;
-  c.kernel = &HostKernel<f, eT>::kernel;
+  c.kernel = &NamedKernel<name, f, eT>::kernel;
   for (std::size_t k = from; k < to; ++k) c.in[k - from] = e.in(k);
   c.out = e.out();
   for (std::size_t k = 1; k < results; ++k) c.more_out[k - 1] = e.out(k);
@@ -61,11 +71,6 @@ template <class T, class eT>
 const T& attributes_of(const Command<eT>& c) {
   return *static_cast<const T*>(c.attributes);
 }
-
-/// In the attributes of a shared operation: the function the user called, for messages.
-struct AskedBy {
-  const char* by;
-};
 
 /// For shapes that the public function checks, because the operations behind it go by other names.
 template <class eT, class F>
@@ -88,11 +93,11 @@ template <class T>
 std::string size_text(const View<T>& v) {
   return size_text(v.rows, v.cols);
 }
-[[noreturn]] void fail_singular(const char* operation, std::uint64_t n, double rcond);
-/// LAPACK's iterations ended without a result.
-[[noreturn]] void fail_to_converge(const char* operation, const std::string& size);
 
-/// The 1-norm; throws, naming `operation`, where A holds NaN or infinity.
+/// The largest sum of a column's absolute values; NaN or infinity if there is one.
+template <class eT>
+eT norm1(View<const eT> a);
+/// The same; throws, naming `operation`, where A holds NaN or infinity.
 template <class eT>
 eT norm1_of_finite(const char* operation, View<const eT> a);
 /// (A + A') / 2 into the n x n `to`. Throws, naming `operation`, unless A is finite and symmetric up to rounding.
@@ -107,19 +112,6 @@ void copy_contiguous(View<const eT> a, eT* to);
 template <class eT>
 void multiply(bool ta, bool tb, std::size_t m, std::size_t n, std::size_t k, const eT* a, std::size_t lda, const eT* b,
               std::size_t ldb, eT* c, std::size_t ldc, eT alpha = 1, eT beta = 0);
-
-/// X with op(T) X = B in place of the n x m B; T is triangular, and `unit`: with ones on its diagonal. In blocks, so
-/// that all but the diagonal ones are products: with many columns OpenBLAS's own substitution takes more than twice as
-/// long. False if T is singular.
-template <class eT>
-bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size_t m, const eT* t, std::size_t ldt,
-                eT* b, std::size_t ldb);
-
-/// Two eigenvalues or singular values of an n x n matrix, `top` the largest in size, that rounding cannot tell apart.
-template <class eT>
-eT same_value_tolerance(std::size_t n, eT top) {
-  return 16 * static_cast<eT>(n) * std::numeric_limits<eT>::epsilon() * top;
-}
 
 /// a, or what it is the transpose of.
 template <class eT>
@@ -139,11 +131,10 @@ SeenThrough<eT> see_through_transposes(Var<eT> a) {
   return s;
 }
 
-/// Throws DeviceError, naming the public function, where LAPACK does not run.
+/// Throws DeviceError, naming the public function, where the device does not have the kernel.
 template <class eT>
-void require_lapack(Var<eT> a, const char* by) {
-  static const Kernel<eT> any{"host", nullptr};
-  a.graph().backend().require(any, by);
+void require_kernel(Var<eT> a, const char* kernel, const char* by) {
+  a.graph().backend().require(Kernel<eT>{kernel, nullptr}, by);
 }
 
 /// The recording's Op on `a`, new or kept from before. Its public results are differentiable if it has a rule.
@@ -153,7 +144,6 @@ Var<eT> kept_or_recorded(Var<eT> a, const char* by, const void* kind = &operatio
   const std::uint32_t of = a.index();
   if (const std::uint32_t i = g.kept(of, kind, operation_info<Op, eT>.vjp != nullptr); i != Graph<eT>::no_node)
     return g.var(i);
-  require_lapack(a, by);
   const Var<eT> f = apply<Op>({by}, a);
   g.keep(of, kind, f.index());
   return f;
@@ -161,7 +151,6 @@ Var<eT> kept_or_recorded(Var<eT> a, const char* by, const void* kind = &operatio
 
 // Across the files.
 
-enum class Triangle : std::uint8_t { none, lower, upper };
 /// Whether `a` is known to be triangular by how it was made: by trimatu, trimatl, chol, lu or qr_econ.
 template <class eT>
 Triangle triangle_of(Var<eT> a);

@@ -98,12 +98,10 @@ void exponential(const char* by, View<const eT> a, eT* out) {
     t[i] = v[i] - u[i];
     v[i] += u[i];
   }
-  blas_int order = static_cast<blas_int>(n), info = 0;
   auto* pivots = scratch.take<blas_int>(n);
-  arma::lapack::getrf(&order, &order, t, &order, pivots, &info);
-  char trans = 'N';
-  if (info == 0) arma::lapack::getrs(&trans, &order, &order, t, &order, pivots, v, &order, &info);
-  if (info != 0) throw ValueError(fmt::format("{}: the Pade approximation of A ({}) is singular", by, size_text(a)));
+  if (!factorise_lu(n, n, t, n, pivots))
+    throw ValueError(fmt::format("{}: the Pade approximation of A ({}) is singular", by, size_text(a)));
+  solve_factorised(false, n, n, t, pivots, v, n);
   for (; squarings > 0; --squarings) {
     product(v, v, t);
     std::swap(v, t);
@@ -385,7 +383,7 @@ struct ExpmatDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<exponential_derivative_host<eT>>(e, 0, 2);
+    run_kernel<"expmat_derivative", exponential_derivative_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -397,6 +395,16 @@ struct ExpmatDerivative {
     const Var<eT> d = apply<ExpmatDerivative>(block, embed(g, m, m, 0, n));
     r.accumulate(0, d.submat(0, 0, n - 1, n - 1) + d.submat(n, n, m - 1, m - 1));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> a = r.operand(0);
+    const arma::uword n = a.n_rows(), m = 2 * n;
+    if (r.has_tangent(1)) r.add(apply<ExpmatDerivative>(a, r.tangent(1)));
+    if (!r.has_tangent(0) || n == 0) return;
+    const Var<eT> da = r.tangent(0),
+                  block = embed(a, m, m, 0, 0) + embed(a, m, m, n, n) + embed(r.operand(1), m, m, 0, n);
+    r.add(apply<ExpmatDerivative>(block, embed(da, m, m, 0, 0) + embed(da, m, m, n, n)).submat(0, n, n - 1, m - 1));
+  }
 };
 struct Expmat {
   static constexpr auto name = "expmat";
@@ -407,11 +415,15 @@ struct Expmat {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<exponential_host<eT>>(e, 0, 1);
+    run_kernel<"expmat", exponential_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, apply<ExpmatDerivative>(r.operand(0).t(), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(apply<ExpmatDerivative>(r.operand(0), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return expmat(in[0]); };
@@ -454,29 +466,43 @@ struct Expmat {
 struct SpectralSecondDerivative {
   static constexpr auto name = "spectral";
   static constexpr const char* operands[] = {"A", "w", "V", "E", nullptr};
+  static constexpr std::uint8_t helpers = 0b110;
   using Attributes = SpectralOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_second_derivative_host<eT>>(e, 1, 5);
+    run_kernel<"spectral_second_derivative", spectral_second_derivative_host<eT>>(e, 1, 5);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     const auto& o = r.template attributes<Attributes>();
     const Var<eT> a = r.operand(0), w = r.operand(1), v = r.operand(2);
-    if (r.needs(0)) throw StateError(fmt::format("{}: its third derivatives are not implemented", o.function->name()));
+    if (r.needs(0)) fail_third(o);
     for (const std::size_t k : {3, 4})
       if (r.needs(k)) r.accumulate(k, apply<SpectralSecondDerivative>(o, a, w, v, r.operand(7 - k), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    if (r.has_tangent(0)) fail_third(o);
+    for (const std::size_t k : {3, 4})
+      if (r.has_tangent(k))
+        r.add(apply<SpectralSecondDerivative>(o, r.operand(0), r.operand(1), r.operand(2), r.operand(7 - k),
+                                              r.tangent(k)));
+  }
+  [[noreturn]] static void fail_third(const Attributes& o) {
+    throw StateError(fmt::format("{}: its third derivatives are not implemented", o.function->name()));
   }
 };
 struct SpectralDerivative {
   static constexpr auto name = "spectral";
   static constexpr const char* operands[] = {"A", "w", "V", "E", nullptr};
+  static constexpr std::uint8_t helpers = 0b110;
   using Attributes = SpectralOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_derivative_host<eT>>(e, 1, 4);
+    run_kernel<"spectral_derivative", spectral_derivative_host<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -485,20 +511,33 @@ struct SpectralDerivative {
     if (r.needs(3)) r.accumulate(3, apply<SpectralDerivative>(o, a, w, v, r.grad()));
     if (r.needs(0)) r.accumulate(0, apply<SpectralSecondDerivative>(o, a, w, v, r.operand(3), r.grad()));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> a = r.operand(0), w = r.operand(1), v = r.operand(2);
+    if (r.has_tangent(3)) r.add(apply<SpectralDerivative>(o, a, w, v, r.tangent(3)));
+    if (r.has_tangent(0)) r.add(apply<SpectralSecondDerivative>(o, a, w, v, r.operand(3), r.tangent(0)));
+  }
 };
 struct Spectral {
   static constexpr auto name = "spectral";
   static constexpr const char* operands[] = {"A", "w", "V", nullptr};
+  static constexpr std::uint8_t helpers = 0b110;
   using Attributes = SpectralOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<spectral_host<eT>>(e, 1, 3);
+    run_kernel<"spectral", spectral_host<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, apply<SpectralDerivative>(r.template attributes<Attributes>(), r.operand(0), r.operand(1),
                                               r.operand(2), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(apply<SpectralDerivative>(r.template attributes<Attributes>(), r.operand(0), r.operand(1), r.operand(2),
+                                    r.tangent(0)));
   }
   static void samples(Samples& s);
 };
@@ -507,6 +546,7 @@ namespace {
 
 template <class eT>
 Var<eT> function_of(Var<eT> a, const SpectralFunction& f) {
+  require_kernel(a, "spectral", f.name());
   const auto [w, v] = symmetric_eigen(a, f.name());
   return apply<Spectral>({&f}, see_through_transposes(a).var(a.graph()), w, v);
 }

@@ -13,18 +13,20 @@ namespace {
 template <class eT>
 struct Lu {
   static_assert(sizeof(blas_int) <= sizeof(eT));
-  static std::size_t size(std::size_t n) { return n * n + n + 3; }
+  static std::size_t size(std::size_t n) { return n * n + n + 4; }
   Lu(eT* memory, std::size_t n)
-      : factors(memory), extra(memory + n * n), pivots(reinterpret_cast<blas_int*>(extra + 3)) {}
+      : factors(memory), extra(memory + n * n), pivots(reinterpret_cast<blas_int*>(extra + 4)) {}
   // For LAPACK routines that do not write what they take as non-const.
   Lu(View<const eT> v, std::size_t n) : Lu(const_cast<eT*>(v.data), n) {}
 
   eT* factors;  // L and U in one n x n matrix; of a band matrix those of gbtrf, 2 kl + ku + 1 rows
   eT* extra;
   blas_int* pivots;
-  eT& rcond() { return extra[0]; }  // the estimated reciprocal condition number in the 1-norm; 0: exactly singular
+  // The reciprocal condition number in the 1-norm; 0: exactly singular; -1: not yet asked for (`known_rcond`).
+  eT& rcond() { return extra[0]; }
   eT& below() { return extra[1]; }  // the diagonals of a band matrix below the main one, and above; -1: dense
   eT& above() { return extra[2]; }
+  eT& norm() { return extra[3]; }  // of A, the 1-norm
   bool banded() const { return extra[1] >= 0; }
   blas_int kl() const { return static_cast<blas_int>(extra[1]); }
   blas_int ku() const { return static_cast<blas_int>(extra[2]); }
@@ -64,62 +66,52 @@ void lu_factors(const Command<eT>& c) {
   const View<const eT> a = c.in[0];
   blas_int n = static_cast<blas_int>(a.rows), info = 0;
   Lu<eT> lu(c.out.data, a.rows);
-  const eT norm = norm1_of_finite(attributes_of<AskedBy>(c).by, a);
-  lu.rcond() = 1;
+  lu.norm() = norm1_of_finite(attributes_of<AskedBy>(c).by, a);
+  lu.rcond() = n == 0 ? 1 : -1;
   lu.below() = lu.above() = -1;
-  if (n == 0) return;
-  char one = '1';
-  Scratch scratch;
   std::size_t kl = 0, ku = 0;
-  if (is_band(a, kl, ku)) {
-    lu.below() = static_cast<eT>(kl);
-    lu.above() = static_cast<eT>(ku);
-    blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
-    for (std::size_t j = 0; j < a.cols; ++j) {
-      eT* column = lu.factors + j * static_cast<std::size_t>(rows);
-      std::fill_n(column, rows, eT(0));
-      for (std::size_t i = j > ku ? j - ku : 0; i < std::min<std::size_t>(j + kl + 1, a.rows); ++i)
-        column[kl + ku + i - j] = a.data[i + j * a.ld];
-    }
-    arma::lapack::gbtrf(&n, &n, &below, &above, lu.factors, &rows, lu.pivots, &info);
-    if (info == 0)
-      arma::lapack::gbcon(&one, &n, &below, &above, lu.factors, &rows, lu.pivots, &norm, &lu.rcond(),
-                          scratch.take<eT>(3 * a.rows), scratch.take<blas_int>(a.rows), &info);
-    else
-      lu.rcond() = 0;
+  if (!is_band(a, kl, ku)) {
+    copy_contiguous(a, lu.factors);
+    if (!factorise_lu(a.rows, a.cols, lu.factors, a.rows, lu.pivots)) lu.rcond() = 0;
     return;
   }
-  copy_contiguous(a, lu.factors);
-  arma::lapack::getrf(&n, &n, lu.factors, &n, lu.pivots, &info);
-  if (info == 0)
-    arma::lapack::gecon(&one, &n, lu.factors, &n, &norm, &lu.rcond(), scratch.take<eT>(4 * a.rows),
-                        scratch.take<blas_int>(a.rows), &info);
-  else
-    lu.rcond() = 0;
+  lu.below() = static_cast<eT>(kl);
+  lu.above() = static_cast<eT>(ku);
+  blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
+  for (std::size_t j = 0; j < a.cols; ++j) {
+    eT* column = lu.factors + j * static_cast<std::size_t>(rows);
+    std::fill_n(column, rows, eT(0));
+    for (std::size_t i = j > ku ? j - ku : 0; i < std::min<std::size_t>(j + kl + 1, a.rows); ++i)
+      column[kl + ku + i - j] = a.data[i + j * a.ld];
+  }
+  arma::lapack::gbtrf(&n, &n, &below, &above, lu.factors, &rows, lu.pivots, &info);
+  if (info != 0) lu.rcond() = 0;
 }
 
-struct SolveOptions {
-  const char* by;
-  bool transposed, checked;
-};
+// The estimate of LAPACK's gecon, made when a solve asks first. A log_det never does, an inverse knows without it.
+template <class eT>
+eT known_rcond(Lu<eT>& lu, std::size_t order) {
+  if (lu.rcond() >= 0) return lu.rcond();
+  Scratch scratch;
+  char one = '1';
+  blas_int n = static_cast<blas_int>(order), info = 0;
+  auto* integers = scratch.take<blas_int>(order);
+  if (lu.banded()) {
+    blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
+    arma::lapack::gbcon(&one, &n, &below, &above, lu.factors, &rows, lu.pivots, &lu.norm(), &lu.rcond(),
+                        scratch.take<eT>(3 * order), integers, &info);
+  } else {
+    arma::lapack::gecon(&one, &n, lu.factors, &n, &lu.norm(), &lu.rcond(), scratch.take<eT>(4 * order), integers,
+                        &info);
+  }
+  if (!(lu.rcond() >= 0)) lu.rcond() = 0;  // NaN, from overflow
+  return lu.rcond();
+}
 
 template <class eT>
 void require_regular(const char* by, std::uint32_t n, eT rcond, bool checked) {
   if (n > 0 && !(rcond > (checked ? std::numeric_limits<eT>::epsilon() : eT(0))))
     fail_singular(by, n, static_cast<double>(rcond));
-}
-
-// P x, or P' x `back`, for each column x.
-template <class eT>
-void exchange_rows(const Lu<eT>& lu, View<eT> x, bool back) {
-  const std::size_t n = x.rows;
-  for (std::size_t j = 0; j < x.cols; ++j) {
-    eT* column = x.data + j * x.ld;
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t k = back ? n - 1 - i : i;
-      std::swap(column[k], column[static_cast<std::size_t>(lu.pivots[k]) - 1]);
-    }
-  }
 }
 
 // in: B, LU
@@ -128,23 +120,18 @@ void lu_solve(const Command<eT>& c) {
   const auto& o = attributes_of<SolveOptions>(c);
   const View<const eT> b = c.in[0];
   Lu<eT> lu(c.in[1], b.rows);
-  require_regular(o.by, b.rows, lu.rcond(), o.checked);
+  if (o.checked)
+    require_regular(o.by, b.rows, known_rcond(lu, b.rows), true);
+  else if (lu.rcond() == eT(0))
+    fail_singular(o.by, b.rows, 0);
   copy_contiguous(b, c.out.data);
   if (b.size() == 0) return;
+  if (!lu.banded())
+    return solve_factorised(o.transposed, b.rows, b.cols, lu.factors, lu.pivots, c.out.data, std::size_t{b.rows});
   char trans = o.transposed ? 'T' : 'N';
   blas_int n = static_cast<blas_int>(b.rows), m = static_cast<blas_int>(b.cols), info = 0;
-  if (lu.banded()) {
-    blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
-    arma::lapack::gbtrs(&trans, &n, &below, &above, &m, lu.factors, &rows, lu.pivots, c.out.data, &n, &info);
-  } else if (m < 8) {
-    arma::lapack::getrs(&trans, &n, &m, lu.factors, &n, lu.pivots, c.out.data, &n, &info);
-  } else {
-    const std::size_t order = b.rows, cols = b.cols;
-    if (!o.transposed) exchange_rows(lu, c.out, false);
-    substitute(o.transposed, o.transposed, !o.transposed, order, cols, lu.factors, order, c.out.data, order);
-    substitute(!o.transposed, o.transposed, o.transposed, order, cols, lu.factors, order, c.out.data, order);
-    if (o.transposed) exchange_rows(lu, c.out, true);
-  }
+  blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
+  arma::lapack::gbtrs(&trans, &n, &below, &above, &m, lu.factors, &rows, lu.pivots, c.out.data, &n, &info);
 }
 
 template <class eT>
@@ -152,11 +139,6 @@ void set_identity(View<eT> y) {
   std::fill_n(y.data, y.size(), eT(0));
   for (std::size_t i = 0; i < y.rows; ++i) y.data[i * (y.rows + 1)] = 1;
 }
-
-struct InverseOptions {
-  const char* by;
-  bool transposed;
-};
 
 template <class eT>
 void write_inverse(Lu<eT>& lu, View<eT> y) {
@@ -169,13 +151,6 @@ void write_inverse(Lu<eT>& lu, View<eT> y) {
     return;
   }
   const std::size_t order = y.rows;
-  if (order < 64) {
-    Scratch scratch;
-    std::copy_n(lu.factors, y.size(), y.data);
-    blas_int size = 64 * n;
-    arma::lapack::getri(&n, y.data, &n, lu.pivots, scratch.take<eT>(64 * order), &size, &info);
-    return;
-  }
   // L^-1, which is triangular, then U^-1 times it, then the exchanges: getri in products instead of substitutions.
   set_identity(y);
   constexpr std::size_t block = 64;
@@ -208,15 +183,14 @@ void lu_inverse(const Command<eT>& c) {
   const auto& o = attributes_of<InverseOptions>(c);
   const std::uint32_t n = c.out.rows;
   Lu<eT> lu(c.in[0], n);
-  require_regular(o.by, n, lu.rcond(), true);
   if (n == 0) return;
+  if (lu.rcond() == eT(0)) fail_singular(o.by, n, 0);
   write_inverse(lu, c.out);
+  const eT rcond = 1 / (lu.norm() * norm1(View<const eT>(c.out)));
+  lu.rcond() = rcond > 0 ? rcond : 0;  // 0 also for NaN
+  require_regular(o.by, n, lu.rcond(), true);
   if (o.transposed) transpose_in_place(c.out);
 }
-
-struct Order {
-  std::uint32_t n;
-};
 
 // in: LU
 template <class eT>
@@ -256,11 +230,11 @@ void signed_svd(View<const eT> a, eT* u, eT* s, eT* vt, eT& sign) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::gesdd(&all, &n, &n, x, &n, s, u, &n, vt, &n, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       integers, &info);
-  if (info != 0) fail_to_converge("det", size_text(a));
+  if (info != 0) fail_to_converge("det", a.rows, a.cols);
   sign = 1;
   for (const eT* q : {u, vt}) {
     copy_contiguous(View<const eT>{q, a.rows, a.rows, a.rows}, x);
-    arma::lapack::getrf(&n, &n, x, &n, integers, &info);
+    factorise_lu(order, order, x, order, integers);
     for (std::size_t i = 0; i < order; ++i)
       if ((x[i * (order + 1)] < 0) != (integers[i] != static_cast<blas_int>(i + 1))) sign = -sign;
   }
@@ -274,7 +248,7 @@ void cofactors(const Command<eT>& c) {
   if (n == 0) return;
   Lu<eT> lu(c.in[1], n);
   Scratch scratch;
-  if (lu.rcond() > std::sqrt(std::numeric_limits<eT>::epsilon())) {
+  if (known_rcond(lu, n) > std::sqrt(std::numeric_limits<eT>::epsilon())) {
     eT det = lu.odd(n) ? -1 : 1;
     for (std::size_t i = 0; i < n; ++i) det *= lu.diagonal(i, n);
     write_inverse(lu, c.out);
@@ -324,11 +298,6 @@ void cofactors_derivative(const Command<eT>& c) {
 }
 
 // in: A, B
-struct TriangularOptions {
-  const char* by;
-  Triangle triangle;
-  bool transposed, checked;
-};
 template <class eT>
 void triangular_solve_host(const Command<eT>& c) {
   const auto& o = attributes_of<TriangularOptions>(c);
@@ -342,8 +311,7 @@ void triangular_solve_host(const Command<eT>& c) {
     eT rcond = 0;
     for (std::size_t j = 0; j < a.cols; ++j)
       for (std::size_t i = uplo == 'U' ? 0 : j; i < (uplo == 'U' ? j + 1 : a.rows); ++i)
-        if (!std::isfinite(a.data[i + j * a.ld]))
-          throw ValueError(fmt::format("{}: A ({}) holds NaN or infinity", o.by, size_text(a)));
+        if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(o.by, a.rows, a.cols);
     arma::lapack::trcon(&one, &uplo, &unit, &n, a.data, &lda, &rcond, scratch.take<eT>(3 * a.rows),
                         scratch.take<blas_int>(a.rows), &info);
     require_regular(o.by, a.rows, rcond, true);
@@ -360,23 +328,26 @@ void cholesky_solve(const Command<eT>& c) {
   for (const bool transposed : {true, false})
     substitute(true, transposed, false, b.rows, b.cols, r.data, r.ld, c.out.data, b.rows);
 }
-// in: R
+// R^-1 R^-T, the upper triangle in blocks of columns.   in: R
 template <class eT>
 void cholesky_inverse(const Command<eT>& c) {
-  const std::size_t order = c.out.rows;
-  if (order == 0) return;
-  char uplo = 'U';
-  blas_int n = static_cast<blas_int>(order), info = 0;
-  copy_contiguous(c.in[0], c.out.data);
-  arma::lapack::potri(&uplo, &n, c.out.data, &n, &info);
-  if (info != 0) fail_singular(attributes_of<AskedBy>(c).by, order, 0);
-  eT* y = c.out.data;
-  constexpr std::size_t block = 16;
-  for (std::size_t k = 0; k < order; k += block)
-    for (std::size_t r = k; r < order; r += block)
-      for (std::size_t j = k; j < std::min(k + block, order); ++j)
-        for (std::size_t i = std::max(r, j + 1); i < std::min(r + block, order); ++i)
-          y[i + j * order] = y[j + i * order];
+  const std::size_t n = c.out.rows;
+  const View<const eT> r = c.in[0];
+  constexpr std::size_t block = 64;
+  Scratch scratch;
+  eT *x = scratch.take<eT>(n * n), *y = c.out.data;
+  set_identity(View<eT>{x, c.out.rows, c.out.rows, c.out.rows});
+  for (std::size_t j = 0; j < n; j += block)
+    substitute(true, false, false, std::min(j + block, n), std::min(block, n - j), r.data, r.ld, x + j * n, n);
+  for (std::size_t j = 0; j < n; j += block) {
+    const std::size_t size = std::min(block, n - j);
+    multiply(false, true, j + size, size, n - j, x + j * n, n, x + j * (n + 1), n, y + j * n, n);
+  }
+  constexpr std::size_t tile = 16;
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t q = k; q < n; q += tile)
+      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
+        for (std::size_t i = std::max(q, j + 1); i < std::min(q + tile, n); ++i) y[i + j * n] = y[j + i * n];
 }
 // in: R
 template <class eT>
@@ -403,13 +374,8 @@ void least_squares(const Command<eT>& c) {
     eT rcond = 0;
     arma::lapack::trcon(&one, &uplo, &unit, &n, r.data, &n, &rcond, scratch.take<eT>(3 * r.rows),
                         scratch.take<blas_int>(r.rows), &info);
-    if (!(rcond > std::numeric_limits<eT>::epsilon())) {
-      const std::string size = o.transposed ? size_text(q.cols, q.rows) : size_text(q);
-      throw ValueError(
-          fmt::format("{}: A is {} and does not have full rank; use pinv(A) * B for the solution of "
-                      "smallest norm",
-                      o.by, size));
-    }
+    if (!(rcond > std::numeric_limits<eT>::epsilon()))
+      fail_rank(o.by, o.transposed ? q.cols : q.rows, o.transposed ? q.rows : q.cols);
   }
   if (!o.transposed) {  // R^-1 Q' B
     multiply(true, false, q.cols, b.cols, q.rows, q.data, q.ld, b.data, b.ld, c.out.data, c.out.ld);
@@ -438,19 +404,28 @@ struct LuFactors {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_factors<eT>>(e, 0, 1);
+    run_kernel<"lu_factors", lu_factors<eT>>(e, 0, 1);
   }
 };
+
+// Of dX: dB - product(dA, X), for every direction. B is operand `b`.
+template <class eT, class F>
+Var<eT> right_side(ForwardRule<eT>& r, std::size_t b, F product) {
+  if (!r.has_tangent(0)) return r.tangent(b);
+  const Var<eT> moved = r.by_direction(0, [&](Var<eT> da) { return product(da, r.result()); });
+  return r.has_tangent(b) ? r.tangent(b) - moved : -moved;
+}
 
 // X with A X = B, or A' X = B. With A Z' = G: dB = Z, dA = -Z X'.
 struct LuSolve {
   static constexpr auto name = "solve";
   static constexpr const char* operands[] = {"A", "B", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b100;
   using Attributes = SolveOptions;
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_solve<eT>>(e, 1, 3);
+    run_kernel<"lu_solve", lu_solve<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -460,16 +435,24 @@ struct LuSolve {
     if (r.needs(1)) r.accumulate(1, z);
     if (r.needs(0)) r.accumulate(0, -(o.transposed ? matmul(x, z.t()) : matmul(z, x.t())));  // (n x m)(m x n)
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // A dX = dB - dA X
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> b = right_side(r, 1, [&](Var<eT> da, Var<eT> x) { return matmul(o.transposed ? da.t() : da, x); });
+    r.add(apply<LuSolve>(o, r.operand(0), b, r.operand(2)));
+  }
 };
 
 // The same for a symmetric positive definite A = R' R.
 struct CholeskySolve {
   static constexpr auto name = "solve";
   static constexpr const char* operands[] = {"A", "B", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b100;
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_solve<eT>>(e, 1, 3);
+    run_kernel<"cholesky_solve", cholesky_solve<eT>>(e, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -478,6 +461,12 @@ struct CholeskySolve {
     if (!r.needs(0)) return;
     r.accumulate(0, -0.5 * matmul(z, x.t()));
     r.accumulate(0, -0.5 * matmul(x, z.t()));
+  }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> b = right_side(r, 1, [](Var<eT> da, Var<eT> x) { return matmul(symmetric_part(da), x); });
+    r.add(apply<CholeskySolve>(r.operand(0), b, r.operand(2)));
   }
 };
 
@@ -488,7 +477,7 @@ struct TriangularSolve {
   static Shape shape(Operands& in) { return in[1]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<triangular_solve_host<eT>>(e, 0, 2);
+    run_kernel<"triangular_solve", triangular_solve_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -500,6 +489,16 @@ struct TriangularSolve {
     const Var<eT> da = -(o.transposed ? matmul(x, z.t()) : matmul(z, x.t()));
     r.accumulate(0, o.triangle == Triangle::upper ? trimatu(da) : trimatl(da));
   }
+  static constexpr bool many_directions = true;
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> b = right_side(r, 1, [&](Var<eT> da, Var<eT> x) {
+      const Var<eT> dt = o.triangle == Triangle::upper ? trimatu(da) : trimatl(da);
+      return matmul(o.transposed ? dt.t() : dt, x);
+    });
+    r.add(apply<TriangularSolve>({o.by, o.triangle, o.transposed, false}, r.operand(0), b));
+  }
 };
 
 // Least squares for a tall A, the solution of smallest norm for a wide one; derivatives for full rank (Golub and
@@ -508,11 +507,12 @@ struct TriangularSolve {
 struct LeastSquares {
   static constexpr auto name = "solve";
   static constexpr const char* operands[] = {"A", "B", "Q", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b1100;
   using Attributes = SolveOptions;
   static Shape shape(Operands& in) { return {in[0].cols, in[1].cols}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<least_squares<eT>>(e, 1, 4);
+    run_kernel<"least_squares", least_squares<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -527,6 +527,20 @@ struct LeastSquares {
       r.accumulate(0, matmul(b - matmul(a, x), apply<LeastSquares>({o.by, false, false}, a, z, q, rr).t()));
     else
       r.accumulate(0, matmul(adjoint(x), (g - matmul(a.t(), z)).t()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    const Var<eT> a = r.operand(0), q = r.operand(2), rr = r.operand(3), x = r.result();
+    const auto inverse = [&](Var<eT> y) { return apply<LeastSquares>({o.by, o.transposed, false}, a, y, q, rr); };
+    const auto adjoint = [&](Var<eT> y) { return apply<LeastSquares>({o.by, !o.transposed, false}, a.t(), y, q, rr); };
+    Var<eT> b = right_side(r, 1, [](Var<eT> da, Var<eT> at) { return matmul(da, at); });
+    if (!r.has_tangent(0)) return r.add(inverse(b));
+    const Var<eT> dat = r.tangent(0).t();
+    if (!o.transposed)  // A^+ (dB - dA X) + (A' A)^-1 dA' (B - A X)
+      return r.add(inverse(b + adjoint(matmul(dat, r.operand(1) - matmul(a, x)))));
+    const Var<eT> w = matmul(dat, adjoint(x));  // dA' (A A')^-1 B, of which what A does not see is added
+    r.add(w + inverse(b - matmul(a, w)));
   }
 };
 
@@ -623,17 +637,24 @@ struct Solve {
 struct LuInverse {
   static constexpr auto name = "inv";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = InverseOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<lu_inverse<eT>>(e, 1, 2);
+    run_kernel<"lu_inverse", lu_inverse<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // Y = A^-1: dA = -Y' dY Y';  Y = A^-T: dA = -Y dY' Y
     const bool transposed = r.template attributes<Attributes>().transposed;
     const Var<eT> y = r.result(), yt = transposed ? y : y.t(), g = transposed ? r.grad().t() : r.grad();
     r.accumulate(0, -matmul(matmul(yt, g), yt));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const bool transposed = r.template attributes<Attributes>().transposed;
+    const Var<eT> y = r.result(), da = r.tangent(0);
+    r.add(-matmul(matmul(y, transposed ? da.t() : da), y));
   }
 };
 struct Inv {
@@ -659,17 +680,23 @@ struct Inv {
 struct CholeskyInverse {
   static constexpr auto name = "inv_sympd";
   static constexpr const char* operands[] = {"A", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = AskedBy;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_inverse<eT>>(e, 1, 2);
+    run_kernel<"cholesky_inverse", cholesky_inverse<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // the symmetric part of -Y dY Y
     const Var<eT> y = r.result(), h = matmul(matmul(y, r.grad()), y);
     r.accumulate(0, -0.5 * h);
     r.accumulate(0, -0.5 * h.t());
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> y = r.result();
+    r.add(-matmul(matmul(y, symmetric_part(r.tangent(0))), y));
   }
 };
 struct InvSympd {
@@ -695,48 +722,65 @@ struct CofactorsDerivative {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cofactors_derivative<eT>>(e, 0, 2);
+    run_kernel<"cofactors_derivative", cofactors_derivative<eT>>(e, 0, 2);
   }
   // det(A) (tr(B W) B' - B' W' B') for a regular A = B^-1. Symmetric in W and what it is multiplied with; the
   // derivative by A is written for a regular A.
   template <class eT>
   static void vjp(Rule<eT>& r) {
-    const Var<eT> a = r.operand(0), w = r.operand(1), g = r.grad();
-    if (r.needs(1)) r.accumulate(1, apply<CofactorsDerivative>(a, g));
-    if (!r.needs(0)) return;
+    if (r.needs(1)) r.accumulate(1, apply<CofactorsDerivative>(r.operand(0), r.grad()));
+    if (r.needs(0)) r.accumulate(0, third(r.operand(0), r.operand(1), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.has_tangent(1)) r.add(apply<CofactorsDerivative>(r.operand(0), r.tangent(1)));
+    if (r.has_tangent(0)) r.add(third(r.operand(0), r.operand(1), r.tangent(0)));
+  }
+  template <class eT>
+  static Var<eT> third(Var<eT> a, Var<eT> w, Var<eT> g) {
     const Var<eT> b = inverse(a, false, "det's third derivative"), bw = matmul(b, w), bg = matmul(b, g);
     const Var<eT> tw = trace(bw), tg = trace(bg), bwbg = matmul(bw, bg), bgbw = matmul(bg, bw);
     const Var<eT> q = multiply(tw, tg) - trace(bwbg);
     const Var<eT> inner =
         multiply(b, q) - multiply(matmul(bw, b), tg) - multiply(matmul(bg, b), tw) + matmul(bwbg, b) + matmul(bgbw, b);
-    r.accumulate(0, multiply(det(a), inner.t()));
+    return multiply(det(a), inner.t());
   }
 };
 struct Cofactors {
   static constexpr auto name = "det";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cofactors<eT>>(e, 0, 2);
+    run_kernel<"cofactors", cofactors<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, apply<CofactorsDerivative>(r.operand(0), r.grad()));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // det's second derivative is symmetric
+    r.add(apply<CofactorsDerivative>(r.operand(0), r.tangent(0)));
+  }
 };
 struct Det {
   static constexpr auto name = "det";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = Order;
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<determinant<eT>>(e, 1, 2);
+    run_kernel<"determinant", determinant<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, multiply(apply<Cofactors>(r.operand(0), r.operand(1)), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(dot(apply<Cofactors>(r.operand(0), r.operand(1)), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return det(in[0]); };
@@ -760,6 +804,7 @@ struct LogDet {
   static constexpr auto name = "log_det";
   static constexpr const char* operands[] = {"A", "factors", nullptr};
   static constexpr std::uint8_t results = 2;  // log |det A|, and det A's sign, which is piecewise constant
+  static constexpr std::uint8_t helpers = 0b10;
   using Attributes = Order;
   static Shape shape(Operands& in) {
     in.result(1, {1, 1});
@@ -767,11 +812,15 @@ struct LogDet {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<log_determinant<eT>>(e, 1, 2, 2);
+    run_kernel<"log_determinant", log_determinant<eT>>(e, 1, 2, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     if (r.has_grad(0)) r.accumulate(0, multiply(inverse(r.operand(0), true, name), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(dot(inverse(r.operand(0), true, name), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return log_det(in[0]).value; };
@@ -799,14 +848,19 @@ struct LogDet {
 struct LogDetSympd {
   static constexpr auto name = "log_det_sympd";
   static constexpr const char* operands[] = {"A", "R", nullptr};
+  static constexpr std::uint8_t helpers = 0b10;
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cholesky_log_determinant<eT>>(e, 1, 2);
+    run_kernel<"cholesky_log_determinant", cholesky_log_determinant<eT>>(e, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, multiply(apply<CholeskyInverse>({name}, r.operand(0), r.operand(1)), r.grad()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(dot(apply<CholeskyInverse>({name}, r.operand(0), r.operand(1)), r.tangent(0)));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return log_det_sympd(symmetric_part(in[0])); };

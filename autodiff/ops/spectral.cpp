@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad {
@@ -30,7 +31,7 @@ void eigen_host(const Command<eT>& c) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::syevd(&job, &uplo, &n, v, &n, c.out.data, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       scratch.take<blas_int>(static_cast<std::size_t>(integers)), &integers, &info);
-  if (info != 0) fail_to_converge(by, size_text(c.in[0]));
+  if (info != 0) fail_to_converge(by, c.in[0].rows, c.in[0].cols);
 }
 
 template <class eT>
@@ -42,10 +43,9 @@ void transpose_into(const eT* from, std::size_t rows, std::size_t cols, eT* to) 
         for (std::size_t i = r; i < std::min(r + block, rows); ++i) to[j + i * cols] = from[i + j * rows];
 }
 
-// s alone: descending singular values. u: rows x u_cols, vt: v_cols x cols.
+// Descending singular values; with job 'S' or 'A' also U and V'. vt: v_cols x cols.
 template <class eT>
-void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, std::size_t u_cols, eT* vt,
-                     std::size_t v_cols) {
+void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, eT* vt, std::size_t v_cols) {
   norm1_of_finite(by, a);
   Scratch scratch;
   eT* x = scratch.take<eT>(a.size());
@@ -54,7 +54,6 @@ void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, s
   blas_int m = static_cast<blas_int>(a.rows), n = static_cast<blas_int>(a.cols),
            ldv = static_cast<blas_int>(std::max<std::size_t>(v_cols, 1));
   blas_int info = 0, query = -1;
-  (void)u_cols;
   auto* integers = scratch.take<blas_int>(8 * k);
   eT best = 0;
   arma::lapack::gesdd(&job, &m, &n, x, &m, s, u, &m, vt, &ldv, &best, &query, integers, &info);
@@ -68,14 +67,14 @@ void singular_values(const char* by, View<const eT> a, char job, eT* s, eT* u, s
   size = static_cast<blas_int>(best);
   work = scratch.take<eT>(static_cast<std::size_t>(size));
   arma::lapack::gesvd(&job, &job, &m, &n, x, &m, s, u, &m, vt, &ldv, work, &size, &info);
-  if (info != 0) fail_to_converge(by, size_text(a));
+  if (info != 0) fail_to_converge(by, a.rows, a.cols);
 }
 
 template <class eT>
 void singular_values_host(const Command<eT>& c) {
   if (c.out.size() == 0) return;
   eT none = 0;
-  singular_values(attributes_of<AskedBy>(c).by, c.in[0], 'N', c.out.data, &none, 0, &none, 0);
+  singular_values(attributes_of<AskedBy>(c).by, c.in[0], 'N', c.out.data, &none, &none, 0);
 }
 
 // out: U, s, V; econ or full by their shapes
@@ -93,7 +92,18 @@ void svd_host(const Command<eT>& c) {
   Scratch scratch;
   eT* vt = scratch.take<eT>(v.size());
   const bool econ = u.cols == s.rows && v.cols == s.rows;
-  singular_values(attributes_of<AskedBy>(c).by, a, econ ? 'S' : 'A', s.data, u.data, u.cols, vt, v.cols);
+  if (econ && std::max(a.rows, a.cols) <= largest_small_svd) {
+    norm1_of_finite(attributes_of<AskedBy>(c).by, a);
+    if (a.rows >= a.cols) {
+      if (small_svd(a.rows, a.cols, a.data, a.ld, u.data, s.data, v.data)) return;
+    } else {
+      eT* at = scratch.take<eT>(a.size());
+      for (std::size_t j = 0; j < a.cols; ++j)
+        for (std::size_t i = 0; i < a.rows; ++i) at[j + i * a.cols] = a.data[i + j * a.ld];
+      if (small_svd(a.cols, a.rows, at, a.cols, v.data, s.data, u.data)) return;
+    }
+  }
+  singular_values(attributes_of<AskedBy>(c).by, a, econ ? 'S' : 'A', s.data, u.data, vt, v.cols);
   transpose_into(vt, v.cols, v.rows, v.data);
 }
 
@@ -131,30 +141,7 @@ void reciprocals_host(const Command<eT>& c) {
   for (std::size_t i = 0; i < n; ++i) c.out.data[i] = c.in[0].data[i] <= zero ? eT(0) : 1 / c.in[0].data[i];
 }
 
-struct AmbiguityOptions {
-  const char* by;
-  bool values;    // a gradient by the values, in[2], came in as well
-  bool singular;  // the values are singular values, and in[0] is U' dU, in[3] V' dV
-  bool symmetric;
-};
-
-template <class eT>
-[[noreturn]] void fail_ambiguous(const AmbiguityOptions& o, const eT* w, std::size_t i, std::size_t j) {
-  const char* what = o.singular ? "singular values" : "eigenvalues";
-  throw ValueError(fmt::format(
-      "{}: the {} {} and {} (counted from 0) are both {:.10g}, so their vectors are not unique, and the incoming "
-      "gradient depends on which were chosen; {}",
-      o.by, what, i, j, static_cast<double>(w[i]),
-      o.singular ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
-                 : (o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the "
-                                  "eigenvalues alone"
-                                : "use functions of the eigenvalues alone, or of A itself (expmat, solve)")));
-}
-
-// 0; throws if the incoming gradients say that vectors of a repeated value were told apart. With M = V' dV, a rotation
-// of the vectors of w(i) = w(j) changes the result at the rate M(i, j) - M(j, i), which must be 0. If a gradient dw
-// came in too, 0 is not enough: V diag(f(w)) V' has it at the identity for every f, and yet its derivative f'(w) cannot
-// be known from dV and dw. Then M and dw must be the same in every basis: multiples of the identity.
+// 0; throws if the incoming gradients say that vectors of a repeated value were told apart (see Ambiguity).
 //   in: M, w, dw, for singular values also N = V' dV beside M = U' dU
 template <class eT>
 void require_unambiguous(const Command<eT>& c) {
@@ -175,23 +162,91 @@ void require_unambiguous(const Command<eT>& c) {
   if (!repeated) return;
   for (std::size_t i = 0; i < n * n; ++i)
     scale = std::max({scale, std::abs(m[i]), o.singular ? std::abs(v[i]) : eT(0)});
-  const eT zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
   if (scale == eT(0)) return;
+  const Ambiguity<eT> ambiguous{
+      o.values, o.singular, o.symmetric, n, m, w, dw, v, same, scale, std::sqrt(std::numeric_limits<eT>::epsilon())};
   for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = i + 1; j < n; ++j) {
-      if (std::abs(w[i] - w[j]) > same) continue;
-      const std::size_t ij = i + j * n, ji = j + i * n, ii = i * (n + 1), jj = j * (n + 1);
-      const eT mij = m[ij] + (o.singular ? v[ij] : 0), mji = m[ji] + (o.singular ? v[ji] : 0);
-      const eT mii = m[ii] + (o.singular ? v[ii] : 0), mjj = m[jj] + (o.singular ? v[jj] : 0);
-      bool depends = o.symmetric ? std::abs(mij - mji) > zero : std::abs(mij) > zero || std::abs(mji) > zero;
-      if (o.singular && w[i] <= same) depends |= std::abs((m[ij] - v[ij]) - (m[ji] - v[ji])) > zero;
-      if (o.values) {
-        depends |= std::abs(mij) > zero || std::abs(mji) > zero || std::abs(mii - mjj) > zero;
-        const eT largest = std::max({std::abs(dw[i]), std::abs(dw[j]), scale});
-        depends |= std::abs(dw[i] - dw[j]) > std::sqrt(std::numeric_limits<eT>::epsilon()) * largest;
+    for (std::size_t j = i + 1; j < n; ++j)
+      if (ambiguous.same_value(i, j) && ambiguous.at(i, j)) fail_ambiguous(o, static_cast<double>(w[i]), i, j);
+}
+
+// 0; throws if M = V' dA V says that dA splits a repeated value: then its vectors jump.   in: M, w
+template <class eT>
+void require_moving(const Command<eT>& c) {
+  const auto& o = attributes_of<AmbiguityOptions>(c);
+  const std::size_t n = c.in[0].rows;
+  const eT *m = c.in[0].data, *w = c.in[1].data;
+  *c.out.data = 0;
+  eT top = 0, scale = 0;
+  for (std::size_t i = 0; i < n; ++i) top = std::max(top, std::abs(w[i]));
+  for (std::size_t i = 0; i < n * n; ++i) scale = std::max(scale, std::abs(m[i]));
+  const eT same = same_value_tolerance(n, top), zero = std::sqrt(std::numeric_limits<eT>::epsilon()) * scale;
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = i + 1; j < n; ++j)
+      if (std::abs(w[i] - w[j]) <= same && (std::abs(m[i + j * n]) > zero || std::abs(m[j + i * n]) > zero ||
+                                            std::abs(m[i * (n + 1)] - m[j * (n + 1)]) > zero))
+        fail_ambiguous(o, static_cast<double>(w[i]), i, j, split_by_direction);
+}
+
+template <class eT>
+struct Gapped {
+  std::size_t n;
+  const eT *m, *v, *w;
+  eT same;
+  eT* out;
+};
+// skew(M) % E, or with V skew(M + V) % E + skew(M - V) % F. What is across the diagonal is read in tiles.
+template <class eT>
+void divide_by_gaps(const Gapped<eT>& p) {
+  constexpr std::size_t tile = 16;
+  const std::size_t n = p.n;
+  eT across_m[tile][tile] = {}, across_v[tile][tile] = {};
+  for (std::size_t c = 0; c < n; c += tile)
+    for (std::size_t r = 0; r < n; r += tile) {
+      const std::size_t cols = std::min(tile, n - c), rows = std::min(tile, n - r);
+      for (std::size_t i = 0; i < rows; ++i)
+        for (std::size_t j = 0; j < cols; ++j) {
+          across_m[j][i] = p.m[c + j + (r + i) * n];
+          if (p.v != nullptr) across_v[j][i] = p.v[c + j + (r + i) * n];
+        }
+      for (std::size_t j = 0; j < cols; ++j) {
+        const eT at = p.w[c + j], *w = p.w + r, *m = p.m + r + (c + j) * n;
+        eT* to = p.out + r + (c + j) * n;
+        if (p.v == nullptr) {
+          for (std::size_t i = 0; i < rows; ++i) {
+            const eT gap = at - w[i], x = (m[i] - across_m[j][i]) / (2 * gap);
+            to[i] = std::abs(gap) <= p.same ? eT(0) : x;
+          }
+          continue;
+        }
+        const eT* v = p.v + r + (c + j) * n;
+        for (std::size_t i = 0; i < rows; ++i) {
+          const eT gap = at - w[i], sum = at + w[i], x = m[i] - across_m[j][i], y = v[i] - across_v[j][i];
+          const eT even = (x + y) / (2 * gap), odd = (x - y) / (2 * sum);
+          to[i] = (std::abs(gap) <= p.same ? eT(0) : even) + (sum <= 2 * p.same ? eT(0) : odd);
+        }
       }
-      if (depends) fail_ambiguous(o, w, i, j);
     }
+}
+
+// What the rules below put between the vectors: skew(M) % E + diag(dw), for singular values
+// skew(M + N) % E + skew(M - N) % F + diag(dw), with the check of `require_unambiguous`. In one pass, for first
+// derivatives, of which none are taken.   in: M, w, dw, for singular values also N
+template <class eT>
+void between_vectors(const Command<eT>& c) {
+  const auto& o = attributes_of<AmbiguityOptions>(c);
+  const std::size_t n = c.out.rows;
+  const eT *m = c.in[0].data, *w = c.in[1].data, *v = c.in[3].data;
+  if (n == 0) return;
+  Command<eT> check = c;
+  eT nothing;
+  check.out.data = &nothing;
+  require_unambiguous(check);
+  eT top = 0;
+  for (std::size_t i = 0; i < n; ++i) top = std::max(top, std::abs(w[i]));
+  const eT same = same_value_tolerance(n, top);
+  run_version<&divide_by_gaps<eT>, const Gapped<eT>&>({n, m, o.singular ? v : nullptr, w, same, c.out.data});
+  for (std::size_t i = 0; i < n; ++i) c.out.data[i * (n + 1)] = o.values ? c.in[2].data[i] : eT(0);
 }
 
 // 0; throws if a column of X that belongs to a singular value 0 is not 0.   in: X, s
@@ -207,11 +262,7 @@ void require_nothing_at_zero(const Command<eT>& c) {
     if (s.data[j] > zero) continue;
     for (std::size_t i = 0; i < x.rows; ++i)
       if (std::abs(x.data[i + j * x.ld]) > std::sqrt(std::numeric_limits<eT>::epsilon()) * scale)
-        throw ValueError(
-            fmt::format("{}: the singular value {} (counted from 0) is 0, so its vectors are not unique, and "
-                        "the incoming gradient depends on which were chosen; use functions of the singular "
-                        "values alone, or of A itself (pinv, solve, norm)",
-                        attributes_of<AskedBy>(c).by, j));
+        fail_at_zero(attributes_of<AskedBy>(c).by, j);
   }
 }
 
@@ -231,7 +282,7 @@ void general_eigen_host(const Command<eT>& c) {
   auto size = static_cast<blas_int>(best);
   arma::lapack::geev(&no, &yes, &n, x, &n, c.out.data, imaginary, &none, &one, c.more_out[0].data, &n,
                      scratch.take<eT>(static_cast<std::size_t>(size)), &size, &info);
-  if (info != 0) fail_to_converge("eig_gen", size_text(a));
+  if (info != 0) fail_to_converge("eig_gen", a.rows, a.cols);
   for (std::size_t i = 0; i < a.rows; ++i)
     if (imaginary[i] != eT(0))
       throw ValueError(
@@ -254,8 +305,8 @@ void require_diagonalisable(const Command<eT>& c) {
   blas_int n = static_cast<blas_int>(x.rows), info = 0;
   const eT norm = norm1_of_finite("eig_gen", x);
   auto* integers = scratch.take<blas_int>(x.rows);
-  arma::lapack::getrf(&n, &n, lu, &n, integers, &info);
-  if (info == 0) arma::lapack::gecon(&one, &n, lu, &n, &norm, &rcond, scratch.take<eT>(4 * x.rows), integers, &info);
+  if (factorise_lu(x.rows, x.cols, lu, x.rows, integers))
+    arma::lapack::gecon(&one, &n, lu, &n, &norm, &rcond, scratch.take<eT>(4 * x.rows), integers, &info);
   if (!(rcond > std::numeric_limits<eT>::epsilon()))
     throw ValueError(
         fmt::format("eig_gen: A is {} and defective: it has fewer independent eigenvectors (reciprocal "
@@ -264,16 +315,6 @@ void require_diagonalisable(const Command<eT>& c) {
                     size_text(x), static_cast<double>(rcond)));
 }
 
-struct ToleranceOptions {
-  double tolerance;
-  std::uint32_t largest_side;
-};
-// Armadillo's, for pinv and rank.
-template <class eT>
-eT rank_tolerance(const ToleranceOptions& o, eT top) {
-  return o.tolerance > 0 ? static_cast<eT>(o.tolerance)
-                         : static_cast<eT>(o.largest_side) * top * std::numeric_limits<eT>::epsilon();
-}
 template <class eT>
 std::size_t numerical_rank(const ToleranceOptions& o, View<const eT> s) {
   std::size_t rank = 0;
@@ -295,6 +336,34 @@ void pinv_host(const Command<eT>& c) {
     for (std::size_t i = 0; i < v.rows; ++i) scaled[i + j * v.rows] = v.data[i + j * v.ld] / s.data[j];
   multiply(false, true, v.rows, u.rows, rank, scaled, v.rows, u.data, u.ld, c.out.data, c.out.ld);
 }
+// What Pinv's rule says, for first derivatives, of which none are taken. Where the rank is full, M or N is 0, which the
+// rule cannot know.   in: A, P, G, s
+template <class eT>
+void pinv_gradient(const Command<eT>& c) {
+  const View<const eT> a = c.in[0], p = c.in[1], g = c.in[2];
+  const View<eT> da = c.out;
+  const std::size_t m = a.rows, n = a.cols, rank = numerical_rank(attributes_of<ToleranceOptions>(c), c.in[3]);
+  Scratch scratch;
+  eT *pg = scratch.take<eT>(m * m), *x = scratch.take<eT>(m * n), *q = scratch.take<eT>(n * n);
+  const auto add_to = [&](const eT* from) {
+    for (std::size_t i = 0; i < da.size(); ++i) da.data[i] += from[i];
+  };
+  multiply(true, false, m, m, n, p.data, p.ld, g.data, g.ld, pg, m);
+  multiply(false, true, m, n, m, pg, m, p.data, p.ld, da.data, da.ld, eT(-1));
+  if (rank < m) {
+    multiply(true, true, m, n, m, pg, m, p.data, p.ld, x, m);  // G' P P'
+    multiply(false, false, n, n, m, p.data, p.ld, x, m, q, n);
+    add_to(x);
+    multiply(false, false, m, n, n, a.data, a.ld, q, n, da.data, da.ld, eT(-1), eT(1));
+  }
+  if (rank < n) {
+    multiply(false, true, n, n, m, p.data, p.ld, g.data, g.ld, q, n);
+    multiply(true, false, m, n, n, p.data, p.ld, q, n, x, m);  // P' P G'
+    multiply(false, false, m, m, n, x, m, p.data, p.ld, pg, m);
+    add_to(x);
+    multiply(false, false, m, n, m, pg, m, a.data, a.ld, da.data, da.ld, eT(-1), eT(1));
+  }
+}
 template <class eT>
 void rank_host(const Command<eT>& c) {
   *c.out.data = static_cast<eT>(numerical_rank(attributes_of<ToleranceOptions>(c), c.in[0]));
@@ -313,10 +382,7 @@ void cond_host(const Command<eT>& c) {
 }
 template <class eT>
 void require_finite_condition(const Command<eT>& c) {
-  if (!std::isfinite(*c.in[0].data))
-    throw ValueError(
-        "cond: A is singular, its condition number infinite and without a gradient; add a small multiple of the "
-        "identity");
+  if (!std::isfinite(*c.in[0].data)) fail_condition();
   *c.out.data = *c.in[0].data;
 }
 
@@ -339,12 +405,17 @@ struct Gaps {
   static Shape shape(Operands& in) { return {in[0].rows, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<gaps_host<eT>>(e, 0, 1);
+    run_kernel<"gaps", gaps_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // dE(i, j) = -E(i, j)^2 (dw(j) - dw(i))
     const Var<eT> t = r.grad() % square(r.result());
     r.accumulate(0, sum(t, 1) - sum(t, 0).t());
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> dw = r.tangent(0);
+    r.add(square(r.result()) % (dw - dw.t()));
   }
 };
 struct Sums {
@@ -353,12 +424,17 @@ struct Sums {
   static Shape shape(Operands& in) { return {in[0].rows, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<sums_host<eT>>(e, 0, 1);
+    run_kernel<"sums", sums_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     const Var<eT> t = r.grad() % square(r.result());
     r.accumulate(0, -(sum(t, 1) + sum(t, 0).t()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> ds = r.tangent(0);
+    r.add(-(square(r.result()) % (ds + ds.t())));
   }
 };
 struct Reciprocals {
@@ -367,11 +443,15 @@ struct Reciprocals {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<reciprocals_host<eT>>(e, 0, 1);
+    run_kernel<"reciprocals", reciprocals_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, -(r.grad() % square(r.result())));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(-(r.tangent(0) % square(r.result())));
   }
 };
 struct RequireUnambiguous {
@@ -380,7 +460,16 @@ struct RequireUnambiguous {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_unambiguous<eT>>(e, 0, e.size());
+    run_kernel<"unambiguous", require_unambiguous<eT>>(e, 0, e.size());
+  }
+};
+struct BetweenVectors {
+  static constexpr auto name = "vectors";
+  using Attributes = AmbiguityOptions;
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"between_vectors", between_vectors<eT>>(e, 0, e.size());
   }
 };
 struct RequireNothingAtZero {
@@ -389,7 +478,17 @@ struct RequireNothingAtZero {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_nothing_at_zero<eT>>(e, 0, 2);
+    run_kernel<"nothing_at_zero", require_nothing_at_zero<eT>>(e, 0, 2);
+  }
+};
+
+struct RequireMoving {
+  static constexpr auto name = "vectors";
+  using Attributes = AmbiguityOptions;
+  static Shape shape(Operands&) { return {1, 1}; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"moving", require_moving<eT>>(e, 0, 2);
   }
 };
 
@@ -398,7 +497,7 @@ struct RequireDiagonalisable {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_diagonalisable<eT>>(e, 0, 1);
+    run_kernel<"diagonalisable", require_diagonalisable<eT>>(e, 0, 1);
   }
 };
 
@@ -414,7 +513,7 @@ struct EigSym {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<eigen_host<eT>>(e, 0, 1, 2);
+    run_kernel<"eigen", eigen_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -424,12 +523,23 @@ struct EigSym {
       return;
     }
     const Var<eT> m = matmul(v.t(), r.grad(1));  // (n x n)
-    Var<eT> inner = skew(m) % apply<Gaps>(w);
     const bool values = r.has_grad(0);
     const AmbiguityOptions o{name, values, false, true};
+    if (m.graph().may_fuse()) {
+      const Var<eT> inner = apply<BetweenVectors>(o, m, w, values ? r.grad(0) : w);
+      return r.accumulate(0, matmul(matmul(v, inner), v.t()));
+    }
+    Var<eT> inner = skew(m) % apply<Gaps>(w);
     inner = inner + (values ? apply<RequireUnambiguous>(o, m, w, r.grad(0)) : apply<RequireUnambiguous>(o, m, w));
     if (values) inner = inner + diagmat(r.grad(0));
     r.accumulate(0, matmul(matmul(v, inner), v.t()));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dw = diag(M), dV = V (M % E) with M = V' dA V
+    const Var<eT> w = r.result(0), v = r.result(1), m = matmul(matmul(v.t(), symmetric_part(r.tangent(0))), v);
+    r.add(diagvec(m), 0);
+    if (r.needs(1) && v.n_elem() != 0)
+      r.add(matmul(v, m % apply<Gaps>(w)) + apply<RequireMoving>({name, false, false, true}, m, w), 1);
   }
   static void samples(Samples& s) {
     const auto values = [](const auto& in) { return eig_sym(symmetric_part(in[0])); };
@@ -493,7 +603,7 @@ struct EigSymValues {
   static Shape shape(Operands& in) { return {in[0].rows, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<eigen_host<eT>>(e, 0, 1);
+    run_kernel<"eigen", eigen_host<eT>>(e, 0, 1);
   }
 };
 
@@ -510,7 +620,7 @@ struct EigGen {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<general_eigen_host<eT>>(e, 0, 1, 2);
+    run_kernel<"eigen_general", general_eigen_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -527,6 +637,17 @@ struct EigGen {
       inner = inner + diagmat(r.grad(0));
     }
     r.accumulate(0, solve(x.t(), matmul(inner, x.t())));
+  }
+  template <class eT>
+  static void jvp(
+      ForwardRule<eT>& r) {  // with M = X^-1 dA X: dw = diag(M), dX = X (M % E), less what would lengthen it
+    const Var<eT> w = r.result(0), x = r.result(1);
+    if (x.n_elem() == 0) return;
+    const Var<eT> m = solve(x, matmul(r.tangent(0), x)) + apply<RequireDiagonalisable>(x);
+    r.add(diagvec(m), 0);
+    if (!r.needs(1)) return;
+    const Var<eT> dx = matmul(x, m % apply<Gaps>(w)) + apply<RequireMoving>({name, false, false, false}, m, w);
+    r.add(dx - multiply(x, sum(x % dx, 0)), 1);
   }
   static void samples(Samples& s) {
     // Far apart, so that the values are real and keep their order near the sample.
@@ -597,20 +718,50 @@ Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> 
   const Shape square{s.shape().rows, s.shape().rows};
   const Var<eT> m = du ? matmul(u.t(), *du) : r.constant(square, 0),
                 n = dv ? matmul(v.t(), *dv) : r.constant(square, 0);
-  Var<eT> inner = skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s);
   const AmbiguityOptions o{by, ds.has_value(), true, true};
-  inner = inner + apply<RequireUnambiguous>(o, m, s, ds ? *ds : s, n);
-  if (ds) inner = inner + diagmat(*ds);
+  const auto between = [&] {
+    const Var<eT> all = ds ? *ds : s;
+    if (m.graph().may_fuse()) return apply<BetweenVectors>(o, m, s, all, n);
+    const Var<eT> inner =
+        skew(m + n) % apply<Gaps>(s) + skew(m - n) % apply<Sums>(s) + apply<RequireUnambiguous>(o, m, s, all, n);
+    return ds ? inner + diagmat(*ds) : inner;
+  };
   const Var<eT> inverse_s = apply<Reciprocals>(s).t();            // 1 x k
   const auto outside = [&](Var<eT> q, Var<eT> dq, Var<eT> qdq) {  // (I - Q Q') dQ S^-1
     const Var<eT> x = dq - matmul(q, qdq);
     return multiply(x, inverse_s) + apply<RequireNothingAtZero>({by}, x, s);
   };
-  Var<eT> left = matmul(u, inner);
+  Var<eT> left = matmul(u, between());
   if (du && u.n_rows() > u.n_cols()) left = left + outside(u, *du, m);
   Var<eT> da = matmul(left, v.t());
   if (dv && v.n_rows() > v.n_cols()) da = da + matmul(u, outside(v, *dv, n).t());
   return da;
+}
+
+// What moves U, s and V, economical, when dA moves A = U diag(s) V'. With P = U' dA V: ds = diag(P),
+// dU = U [(P + P') % E + (P - P') % F] / 2 + (I - U U') dA V S^-1 and dV = V [(P + P') % E - (P - P') % F] / 2 + the
+// same with A'.
+template <class eT>
+struct SvdTangents {
+  std::optional<Var<eT>> u;
+  Var<eT> s;
+  std::optional<Var<eT>> v;
+};
+template <class eT>
+SvdTangents<eT> svd_tangents(const char* by, bool vectors, Var<eT> u, Var<eT> s, Var<eT> v, Var<eT> da) {
+  const Var<eT> av = matmul(da, v), p = matmul(u.t(), av);  // m x k, k x k
+  const Var<eT> ds = diagvec(p);
+  if (!vectors) return {std::nullopt, ds, std::nullopt};
+  const Var<eT> even = 0.5 * ((p + p.t()) % apply<Gaps>(s)) + apply<RequireMoving>({by, false, true, true}, p, s),
+                odd = 0.5 * ((p - p.t()) % apply<Sums>(s)), inverse_s = apply<Reciprocals>(s).t();  // k x k, 1 x k
+  const auto outside = [&](Var<eT> q, Var<eT> x) {                                                  // (I - Q Q') X S^-1
+    const Var<eT> y = x - matmul(q, matmul(q.t(), x));
+    return multiply(y, inverse_s) + apply<RequireNothingAtZero>({by}, y, s);
+  };
+  Var<eT> du = matmul(u, even + odd), dv = matmul(v, even - odd);
+  if (u.n_rows() > u.n_cols()) du = du + outside(u, av);
+  if (v.n_rows() > v.n_cols()) dv = dv + outside(v, matmul(da.t(), u));
+  return {du, ds, dv};
 }
 
 template <class eT>
@@ -634,12 +785,21 @@ struct SvdEcon {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<svd_host<eT>>(e, 0, 1, 3);
+    run_kernel<"svd", svd_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     r.accumulate(0, svd_gradient(name, r, r.result(0), r.result(1), r.result(2), grad_if_any(r, 0), grad_if_any(r, 1),
                                  grad_if_any(r, 2)));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    if (r.result(1).n_elem() == 0) return;
+    const auto [du, ds, dv] =
+        svd_tangents(name, r.needs(0) || r.needs(2), r.result(0), r.result(1), r.result(2), r.tangent(0));
+    r.add(ds, 1);
+    if (du) r.add(*du, 0);
+    if (dv) r.add(*dv, 2);
   }
   static void samples(Samples& s) {
     // Signs of vectors are LAPACK's; what does not depend on them is compared.
@@ -714,7 +874,7 @@ struct SvdFull {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<svd_host<eT>>(e, 0, 1, 3);
+    run_kernel<"svd", svd_host<eT>>(e, 0, 1, 3);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -739,6 +899,21 @@ struct SvdFull {
     }
     Var<eT> da = svd_gradient(name, r, factors[0], s, factors[1], grads[0], grad_if_any(r, 1), grads[1]);
     r.accumulate(0, checks ? da + *checks : da);
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> u = r.result(0), s = r.result(1), v = r.result(2);
+    const arma::uword k = s.n_elem();
+    if (k == 0) return;
+    const auto first = [k](Var<eT> q) { return q.n_cols() == k ? q : q.cols(0, k - 1); };
+    const auto t = svd_tangents(name, r.needs(0) || r.needs(2), first(u), s, first(v), r.tangent(0));
+    r.add(t.s, 1);
+    const auto completed = [&](Var<eT> q, Var<eT> dq) {  // the other columns follow: dQ2 = -Q1 dQ1' Q2
+      if (q.n_cols() == k) return dq;
+      return join_rows(dq, -matmul(first(q), matmul(dq.t(), q.cols(k, q.n_cols() - 1))));
+    };
+    if (t.u) r.add(completed(u, *t.u), 0);
+    if (t.v) r.add(completed(v, *t.v), 2);
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) {
@@ -797,24 +972,37 @@ struct SvdValues {
   static Shape shape(Operands& in) { return {std::min(in[0].rows, in[0].cols), 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<singular_values_host<eT>>(e, 0, 1);
+    run_kernel<"singular_values", singular_values_host<eT>>(e, 0, 1);
   }
 };
 
+struct PinvGradient {
+  static constexpr auto name = "pinv";
+  static constexpr const char* operands[] = {"A", "P", "dP", "s", nullptr};
+  using Attributes = ToleranceOptions;
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"pinv_gradient", pinv_gradient<eT>>(e, 0, 4);
+  }
+};
 // The Moore-Penrose inverse P. With M = I - A P and N = I - P A, at constant rank
 // dA = -P' G P' + M G' P P' + P' P G' N.
 struct Pinv {
   static constexpr auto name = "pinv";
   static constexpr const char* operands[] = {"A", "U", "s", "V", nullptr};
+  static constexpr std::uint8_t helpers = 0b1110;
   using Attributes = ToleranceOptions;
   static Shape shape(Operands& in) { return {in[0].cols, in[0].rows}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<pinv_host<eT>>(e, 1, 4);
+    run_kernel<"pinv", pinv_host<eT>>(e, 1, 4);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     const Var<eT> a = r.operand(0), p = r.result(), g = r.grad(), pt = p.t(), gt = g.t();
+    if (p.graph().may_fuse())
+      return r.accumulate(0, apply<PinvGradient>(r.template attributes<Attributes>(), a, p, g, r.operand(2)));
     const Var<eT> gp = matmul(gt, p);      // (m x n)(n x m)
     r.accumulate(0, -matmul(gp.t(), pt));  // -P' G P'
     const Var<eT> gpp = matmul(gp, pt);    // (m x m)(m x n)
@@ -823,6 +1011,12 @@ struct Pinv {
     const Var<eT> ppg = matmul(pt, matmul(p, gt));  // (m x n)(n x m)(m x n)
     r.accumulate(0, ppg);
     r.accumulate(0, -matmul(matmul(ppg, p), a));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {  // dP = -P dA P + P P' dA' M + N dA' P' P
+    const Var<eT> a = r.operand(0), p = r.result(), pt = p.t(), da = r.tangent(0), dat = da.t();
+    const Var<eT> left = matmul(p, matmul(pt, dat)), right = matmul(matmul(dat, pt), p);  // n x m both
+    r.add(left - matmul(matmul(left, a), p) + right - matmul(p, matmul(a, right)) - matmul(matmul(p, da), p));
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return pinv(in[0]); };
@@ -852,7 +1046,7 @@ struct Rank {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<rank_host<eT>>(e, 0, 1);
+    run_kernel<"rank", rank_host<eT>>(e, 0, 1);
   }
   static void samples(Samples& s) {
     const auto f = [](const auto& in) { return rank(in[0]); };
@@ -883,7 +1077,7 @@ struct Cond {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cond_host<eT>>(e, 0, 1);
+    run_kernel<"cond", cond_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -894,16 +1088,28 @@ struct Cond {
     r.accumulate(0, embed(g, k, 1, 0, 0));
     r.accumulate(0, -embed(multiply(g, y), k, 1, k - 1, 0));
   }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const Var<eT> s = r.operand(0), ds = r.tangent(0);
+    const arma::uword k = s.n_elem();
+    if (k < 2) return;
+    const Var<eT> y = apply<FiniteCondition>(r.result());
+    r.add(divide(ds.rows(0, 0) - multiply(y, ds.rows(k - 1, k - 1)), s.rows(k - 1, k - 1)));
+  }
   struct FiniteCondition {
     static constexpr auto name = "cond";
     static Shape shape(Operands& in) { return in[0]; }
     template <class eT>
     static void eval(Eval<eT>& e) {
-      run_host<require_finite_condition<eT>>(e, 0, 1);
+      run_kernel<"finite_condition", require_finite_condition<eT>>(e, 0, 1);
     }
     template <class eT>
     static void vjp(Rule<eT>& r) {
       r.accumulate(0, r.grad());
+    }
+    template <class eT>
+    static void jvp(ForwardRule<eT>& r) {
+      r.add(r.tangent(0));
     }
   };
   static void samples(Samples& s) {

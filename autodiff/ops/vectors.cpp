@@ -35,10 +35,6 @@ void require_norm_type(const char* operation, int norm_type) {
     throw OptionError(fmt::format("{}: there is no norm_type {}; 0 divides by n - 1, 1 by n", operation, norm_type));
 }
 
-struct CumsumOptions {
-  int dim;
-  bool backwards;
-};
 template <class eT>
 void cumsum_host(const Command<eT>& c) {
   const auto& o = attributes_of<CumsumOptions>(c);
@@ -61,10 +57,25 @@ void cumsum_host(const Command<eT>& c) {
   }
 }
 
-struct SortOptions {
-  bool descending;
-  int dim;
-};
+// y(i) = sum over k of a(s i + t k + c) b(k), a continued by 0.   in: a, b
+template <class eT>
+void convolve(const Command<eT>& c) {
+  const auto& o = attributes_of<ConvOptions>(c);
+  const auto length = static_cast<std::int64_t>(c.in[0].size()), rows = static_cast<std::int64_t>(o.rows);
+  const eT* a = c.in[0].data;
+  eT* y = c.out.data;
+  std::fill_n(y, rows, eT(0));
+  for (std::int64_t k = 0; k < static_cast<std::int64_t>(c.in[1].size()); ++k) {
+    const std::int64_t d = o.t * k + o.c;
+    const eT b = c.in[1].data[k];
+    if (o.s > 0)
+      for (std::int64_t i = std::max<std::int64_t>(0, -d); i < std::min(rows, length - d); ++i) y[i] += a[i + d] * b;
+    else
+      for (std::int64_t i = std::max<std::int64_t>(0, d - length + 1); i < std::min(rows, d + 1); ++i)
+        y[i] += a[d - i] * b;
+  }
+}
+
 // out: the sorted elements; where each comes from within its column or row
 template <class eT>
 void sort_host(const Command<eT>& c) {
@@ -73,8 +84,7 @@ void sort_host(const Command<eT>& c) {
   const std::size_t count = o.dim == 0 ? cols : rows, length = o.dim == 0 ? rows : cols;
   const std::size_t step = o.dim == 0 ? 1 : rows, next = o.dim == 0 ? rows : 1;
   const eT* all = c.in[0].data;
-  if (std::any_of(all, all + c.out.size(), [](eT v) { return std::isnan(v); }))
-    throw ValueError(fmt::format("sort: x ({}) holds NaN", size_text(c.in[0])));
+  if (std::any_of(all, all + c.out.size(), [](eT v) { return std::isnan(v); })) fail_nan(c.in[0].rows, c.in[0].cols);
   Scratch scratch;
   auto* order = scratch.take<std::uint32_t>(length);
   for (std::size_t l = 0; l < count; ++l) {
@@ -111,11 +121,7 @@ void reorder_host(const Command<eT>& c) {
 template <class eT>
 void require_varying(const Command<eT>& c) {
   for (std::size_t j = 0; j < c.in[0].size(); ++j)
-    if (!(c.in[0].data[j] > eT(0)))
-      throw ValueError(
-          fmt::format("cor: column {} (counted from 0) is constant or not finite, and its correlations are "
-                      "not defined; leave it out",
-                      j));
+    if (!(c.in[0].data[j] > eT(0))) fail_constant(j);
   *c.out.data = 0;
 }
 
@@ -137,11 +143,12 @@ void conv_samples(Samples& s, F f) {
 
 struct Cumsum {
   static constexpr auto name = "cumsum";
+  static constexpr bool linear = true;
   using Attributes = CumsumOptions;
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<cumsum_host<eT>>(e, 0, 1);
+    run_kernel<"cumsum", cumsum_host<eT>>(e, 0, 1);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {  // x(i) is in the sums i, i + 1, ...: the same, the other way
@@ -167,12 +174,16 @@ struct Reorder {
   static Shape shape(Operands& in) { return in[0]; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<reorder_host<eT>>(e, 0, 2);
+    run_kernel<"reorder", reorder_host<eT>>(e, 0, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     const auto& o = r.template attributes<Attributes>();
     r.accumulate(0, apply<Reorder>({!o.descending, o.dim}, r.grad(), r.operand(1)));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(apply<Reorder>(r.template attributes<Attributes>(), r.tangent(0), r.operand(1)));
   }
 };
 struct Sort {
@@ -186,12 +197,16 @@ struct Sort {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<sort_host<eT>>(e, 0, 1, 2);
+    run_kernel<"sort", sort_host<eT>>(e, 0, 1, 2);
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
     if (r.has_grad(0))
       r.accumulate(0, apply<Reorder>({true, r.template attributes<Attributes>().dim}, r.grad(), r.result(1)));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    r.add(apply<Reorder>({false, r.template attributes<Attributes>().dim}, r.tangent(0), r.result(1)));
   }
   static void samples(Samples& s) {
     for (const int dim : {0, 1})
@@ -217,7 +232,7 @@ struct RequireVarying {
   static Shape shape(Operands&) { return {1, 1}; }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    run_host<require_varying<eT>>(e, 0, 1);
+    run_kernel<"varying", require_varying<eT>>(e, 0, 1);
   }
 };
 
@@ -250,8 +265,30 @@ struct Toeplitz {
     s.fails({arma::mat(2, 1), arma::mat(2, 2)}, two, "toeplitz: A is 2x1, B is 2x2: both must be a row or a column");
   }
 };
+// The derivative by b is the sum over i with the same indices, that by a a sum over g: with p = s i + t k + c,
+// k = t (p - s i - c).
 struct Conv {
   static constexpr auto name = "conv";
+  static constexpr const char* operands[] = {"A", "B", nullptr};
+  using Attributes = ConvOptions;
+  static Shape shape(Operands& in) { return {in.attributes<Attributes>().rows, 1}; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"convolve", convolve<eT>>(e, 0, 2);
+  }
+  template <class eT>
+  static void vjp(Rule<eT>& r) {
+    const auto [s, t, c, rows] = r.template attributes<Attributes>();
+    const Var<eT> a = r.operand(0), b = r.operand(1), g = r.grad();
+    if (r.needs(0)) r.accumulate(0, apply<Conv>({t, -s * t, -t * c, a.shape().rows}, b, g));
+    if (r.needs(1)) r.accumulate(1, apply<Conv>({t, s, c, b.shape().rows}, a, g));
+  }
+  template <class eT>
+  static void jvp(ForwardRule<eT>& r) {
+    const auto& o = r.template attributes<Attributes>();
+    if (r.has_tangent(0)) r.add(apply<Conv>(o, r.tangent(0), r.operand(1)));
+    if (r.has_tangent(1)) r.add(apply<Conv>(o, r.operand(0), r.tangent(1)));
+  }
   static void samples(Samples& s) {
     conv_samples(s, [](auto a, auto b, const char* shape) { return conv(a, b, shape); });
     s.fails(
@@ -375,7 +412,6 @@ Var<eT> toeplitz(Var<eT> a, Var<eT> b) {
   return detail::elements(join_cols(detail::as_column(a), detail::as_column(b)), m, b.n_elem(),
                           [m](arma::uword i, arma::uword j) { return i >= j ? i - j : m + j - i; });
 }
-// T b with the Toeplitz matrix T of a, which has a's elements and zeros.
 template <class eT>
 Var<eT> conv(Var<eT> a, Var<eT> b, const char* shape) {
   const bool same = std::strcmp(shape, "same") == 0;
@@ -386,12 +422,8 @@ Var<eT> conv(Var<eT> a, Var<eT> b, const char* shape) {
     in.require(in[0].size() > 0 && in[1].size() > 0, "neither may be empty");
   });
   const arma::uword m = a.n_elem(), n = b.n_elem(), first = same ? n / 2 : 0, rows = same ? m : m + n - 1;
-  const Var<eT> padded =
-      join_cols(detail::as_column(a), detail::constant_like(a, arma::Mat<eT>(1, 1, arma::fill::zeros)));
-  const Var<eT> t = detail::elements(padded, rows, n, [=](arma::uword i, arma::uword j) {
-    return i + first >= j && i + first - j < m ? i + first - j : m;
-  });
-  const Var<eT> column = detail::as_column(b), y = n == 1 ? multiply(t, column) : matmul(t, column);
+  const Var<eT> y = apply<detail::Conv>({1, -1, static_cast<std::int64_t>(first), static_cast<std::uint32_t>(rows)},
+                                        detail::as_column(a), detail::as_column(b));
   return a.n_cols() == 1 ? y : reshape(y, 1, rows);
 }
 template <class eT>

@@ -14,7 +14,7 @@ int main() {
     const auto likelihood = [&] {
       tape.rewind();
       const auto va = tape.variable(a), vb = tape.variable(b);
-      const auto y = log_det_sympd(va) + dot(vb, solve(va, vb));
+      const auto y = log_det_sympd(va) + dot(vb, solve(va, vb, arma::solve_opts::likely_sympd));
       y.backward();
       sum = arma::accu(va.grad()) + arma::accu(vb.grad());
     };

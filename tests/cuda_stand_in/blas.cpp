@@ -20,6 +20,10 @@ void sgemm_(const char*, const char*, const int*, const int*, const int*, const 
             const float*, const int*, const float*, float*, const int*);
 void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*,
             const double*, const int*, const double*, double*, const int*);
+void strsm_(const char*, const char*, const char*, const char*, const int*, const int*, const float*, const float*,
+            const int*, float*, const int*);
+void dtrsm_(const char*, const char*, const char*, const char*, const int*, const int*, const double*, const double*,
+            const int*, double*, const int*);
 }
 
 namespace {
@@ -135,6 +139,37 @@ cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation
   return CUBLAS_STATUS_SUCCESS;
 }
 
+void substitute(const char* side, const char* uplo, const char* op, const char* diagonal, int m, int n, float alpha,
+                const float* a, int lda, float* b, int ldb) {
+  strsm_(side, uplo, op, diagonal, &m, &n, &alpha, a, &lda, b, &ldb);
+}
+void substitute(const char* side, const char* uplo, const char* op, const char* diagonal, int m, int n, double alpha,
+                const double* a, int lda, double* b, int ldb) {
+  dtrsm_(side, uplo, op, diagonal, &m, &n, &alpha, a, &lda, b, &ldb);
+}
+template <class eT>
+cublasStatus_t trsm(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t uplo, cublasOperation_t op,
+                    cublasDiagType_t diagonal, int m, int n, const eT* alpha, const eT* a, int lda, eT* b, int ldb) {
+  const bool left = side == CUBLAS_SIDE_LEFT;
+  const Matrix<eT> t{"A", a, left ? m : n, left ? m : n, lda}, x{"B", b, m, n, ldb};
+  const auto fits = [t, x] {
+    if (!t.is_right() || !x.is_right()) return false;
+    if (x.overlaps(t)) fault(cudaErrorInvalidValue, "trsm: B overlaps A");
+    return !x.overlaps(t);
+  };
+  if (!fits() || handle->scalars_on_device) return CUBLAS_STATUS_INVALID_VALUE;
+  if (is_capturing(handle->stream) && !handle->has_workspace) {
+    fault(cudaErrorStreamCaptureUnsupported, "trsm: cuBLAS would allocate a workspace while a stream captures");
+    return CUBLAS_STATUS_ALLOC_FAILED;
+  }
+  enqueue(handle->stream, "products", [=, scale = *alpha] {
+    if (fits())
+      substitute(left ? "L" : "R", uplo == CUBLAS_FILL_MODE_UPPER ? "U" : "L", op == CUBLAS_OP_N ? "N" : "T",
+                 diagonal == CUBLAS_DIAG_UNIT ? "U" : "N", m, n, scale, a, lda, b, ldb);
+  });
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 // What the handles of cublasLt point to.
 struct Operation {
   cublasOperation_t ta = CUBLAS_OP_N, tb = CUBLAS_OP_N;
@@ -196,6 +231,17 @@ cublasStatus_t cublasDgemm_v2(cublasHandle_t h, cublasOperation_t ta, cublasOper
                               const double* alpha, const double* a, int lda, const double* b, int ldb,
                               const double* beta, double* c, int ldc) {
   return gemm(h, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+cublasStatus_t cublasStrsm_v2(cublasHandle_t h, cublasSideMode_t side, cublasFillMode_t uplo, cublasOperation_t op,
+                              cublasDiagType_t diagonal, int m, int n, const float* alpha, const float* a, int lda,
+                              float* b, int ldb) {
+  return trsm(h, side, uplo, op, diagonal, m, n, alpha, a, lda, b, ldb);
+}
+cublasStatus_t cublasDtrsm_v2(cublasHandle_t h, cublasSideMode_t side, cublasFillMode_t uplo, cublasOperation_t op,
+                              cublasDiagType_t diagonal, int m, int n, const double* alpha, const double* a, int lda,
+                              double* b, int ldb) {
+  return trsm(h, side, uplo, op, diagonal, m, n, alpha, a, lda, b, ldb);
 }
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {

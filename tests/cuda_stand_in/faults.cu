@@ -3,6 +3,7 @@
 #include <string>
 
 #include <cublas_v2.h>
+#include <cusolverDn.h>
 
 #include "launch.cuh"
 
@@ -74,6 +75,34 @@ void product(float* x, int m, int k, int lda, int ldb) {
   cudaFree(a == x + 4 ? nullptr : a);
 }
 
+/// A call of cuSOLVER with what is named wrong about it.
+void factorise(const std::string& what) {
+  static cusolverDnHandle_t solver = [] {
+    cusolverDnHandle_t handle;
+    cusolverDnCreate(&handle);
+    return handle;
+  }();
+  float* a = nullptr;
+  int *pivots = nullptr, host[8] = {};
+  cudaMalloc(reinterpret_cast<void**>(&a), 256 * sizeof(float));
+  cudaMalloc(reinterpret_cast<void**>(&pivots), 8 * sizeof(int));
+  float *scratch = a + 64, *more = a + 32;
+  int size = 0;
+  if (what == "leading dimension of LU") cusolverDnSgetrf(solver, 4, 4, a, 3, scratch, pivots, pivots + 4);
+  if (what == "pivots on the host") cusolverDnSgetrf(solver, 4, 4, a, 4, scratch, host, pivots + 4);
+  if (what == "no scratch memory") cusolverDnSgetrf(solver, 4, 4, a, 4, a + 255, pivots, pivots + 4);
+  if (what == "little scratch memory") {
+    cusolverDnSpotrf_bufferSize(solver, CUBLAS_FILL_MODE_UPPER, 4, a, 4, &size);
+    cusolverDnSpotrf(solver, CUBLAS_FILL_MODE_UPPER, 4, a, 4, scratch, size - 1, pivots);
+  }
+  if (what == "SVD of a wide matrix")
+    cusolverDnSgesvd(solver, 'S', 'S', 2, 3, a, 2, more, more + 8, 2, more + 16, 3, scratch, 64, nullptr, pivots);
+  if (what == "more columns of Q than rows") cusolverDnSorgqr(solver, 2, 3, 2, a, 2, more, scratch, 128, pivots);
+  cudaStreamSynchronize(nullptr);
+  cudaFree(a);
+  cudaFree(pivots);
+}
+
 }  // namespace
 
 /// Does what is named, at `x` (n floats of device memory unless the fault is where they are). Returns what the stand-in
@@ -95,6 +124,22 @@ extern "C" __attribute__((visibility("default"))) const char* cuda_stand_in_seed
   if (is("no threads")) launch(&blocks_in_order, 0, 1, 0, nullptr, x);
   if (is("leading dimension")) product(x, 4, 1, 3, 4);
   if (is("row-major")) product(x, 2, 3, 3, 2);
+  for (const char* name : {"leading dimension of LU", "pivots on the host", "no scratch memory",
+                           "little scratch memory", "SVD of a wide matrix", "more columns of Q than rows"})
+    if (is(name)) factorise(name);
+  if (is("substitution over its matrix")) {
+    cublasHandle_t blas = nullptr;
+    cublasCreate(&blas);
+    const float one = 1;
+    cublasStrsm(blas, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT, 2, 2, &one, x, 2,
+                x + 2, 2);
+  }
+  if (is("factorisation while capturing"))
+    launch_captured([=] {
+      cusolverDnHandle_t solver = nullptr;
+      cusolverDnCreate(&solver);
+      cusolverDnSgetrf(solver, 1, 1, x, 1, x + 1, reinterpret_cast<int*>(x + 4), reinterpret_cast<int*>(x + 5));
+    });
   if (is("wait") || is("no wait")) {
     float here = -1;
     launch(&set, 1, 1, 0, nullptr, x, 7.0f);

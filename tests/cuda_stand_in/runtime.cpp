@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <dlfcn.h>
 #include <stand_in.hpp>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -35,7 +36,8 @@ namespace {
 
 constexpr unsigned char guard = 0xA5, poison = 0xFF;  // bytes of 0xFF are NaN
 constexpr std::size_t guard_bytes = 256;              // at each end, at least
-// What is larger starts as zeros: pages that nobody has touched cost nothing when they are opened and closed.
+// The rest of what is larger starts as zeros: pages that nobody has touched cost nothing when they are opened and
+// closed.
 constexpr std::size_t largest_poisoned = std::size_t{16} << 20;
 
 struct Allocation {
@@ -150,6 +152,13 @@ void enqueue(cudaStream_t stream, const char* kind, std::function<void()> work) 
 }
 bool is_capturing(cudaStream_t stream) { return stream_of(stream).graph != nullptr; }
 
+void* open_library(const char* file, std::string& why) {
+  Dl_info here{};
+  if (pretended == "no cuSOLVER") why = std::string(file) + ": cannot open shared object file";
+  if (!why.empty() || dladdr(reinterpret_cast<const void*>(&is_capturing), &here) == 0) return nullptr;
+  return dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+}
+
 DeviceSection::DeviceSection() {
   device.lock();
   if (open_sections++ == 0) protect(PROT_READ | PROT_WRITE);
@@ -174,7 +183,7 @@ STAND_IN_API std::size_t cuda_stand_in_count(const char* what) {
   const std::lock_guard lock(device);
   return std::strcmp(what, "memory") == 0 ? allocations.size() : counts[what];
 }
-/// "no driver", "old driver", "no device" or "old device"; "" is a machine with a GPU.
+/// "no driver", "old driver", "no device", "old device" or "no cuSOLVER"; "" is a machine with a GPU.
 STAND_IN_API void cuda_stand_in_pretend(const char* machine) { pretended = machine; }
 /// Allocations fail that would take more memory than this in all.
 STAND_IN_API void cuda_stand_in_capacity(std::size_t bytes) { capacity = bytes; }
@@ -254,7 +263,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   if (mapping == MAP_FAILED) return cudaErrorMemoryAllocation;
   char* start = static_cast<char*>(mapping) + guard_bytes;  // aligned to 256 bytes, as cudaMalloc's are
   std::memset(mapping, guard, guard_bytes);
-  if (bytes < largest_poisoned) std::memset(start, poison, bytes);
+  std::memset(start, poison, std::min(bytes, largest_poisoned));
   std::memset(start + bytes, guard, mapped - guard_bytes - bytes);
   allocations[start] = {bytes, static_cast<char*>(mapping), mapped};
   bytes_held += bytes;

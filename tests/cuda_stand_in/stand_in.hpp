@@ -1,5 +1,6 @@
 // The host stand-in for CUDA: the same .cu files, compiled by the host's compiler against the toolkit's headers (whose
-// __global__ and the like mean nothing then), with the runtime and cuBLAS replaced by the files beside this one.
+// __global__ and the like mean nothing then), with the runtime, cuBLAS and cuSOLVER replaced by the files beside this
+// one.
 //
 //   fibers.cpp   runs the threads of a grid. Each thread of a block is a fiber with a stack of its own, so that
 //                __syncthreads, shuffles and shared memory are what they are on a GPU; threads run one at a time, in
@@ -7,10 +8,11 @@
 //   runtime.cpp  the functions of the CUDA runtime that the plug-in calls. Streams are lazy: work given to one is done
 //                when somebody waits for it and not before, so a missing wait shows as well. While a stream captures,
 //                its work goes into a graph, and what CUDA forbids then (allocating, waiting) ends the capture. Device
-//                memory starts as NaNs, has guard bytes at both ends that are checked after every piece of work, and
-//                is unreadable but for the moments in which the device works: host code that follows a device pointer
-//                crashes there and then.
+//                memory starts as NaNs (the first 16 MB of a block), has guard bytes at both ends that are checked
+//                after every piece of work, and is unreadable but for the moments in which the device works: host code
+//                that follows a device pointer crashes there and then.
 //   blas.cpp     cuBLAS over the host's BLAS, with its column-major contracts checked.
+//   solver.cpp   cuSOLVER over the host's LAPACK, likewise; loaded by name from the stand-in itself.
 //   faults.cu    deliberately wrong kernels, for the test of all this.
 //
 // A fault found is what the next cudaGetLastError returns (or the call itself), and cudaGetErrorString then tells the
@@ -59,6 +61,8 @@ bool is_device_memory(const void* memory, std::size_t bytes, const std::string& 
 /// Gives work to a stream, or to the graph that it captures. `kind` is how it is counted.
 void enqueue(cudaStream_t stream, const char* kind, std::function<void()> work);
 bool is_capturing(cudaStream_t stream);
+/// The stand-in itself, or null with the reason where it pretends that a library of CUDA is not there.
+void* open_library(const char* file, std::string& why);
 
 // The arguments a kernel may have: numbers, pointers into device memory (null where the kernel allows it), and Views.
 template <class T>
@@ -115,6 +119,8 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
     if (!wrong.empty()) fault(cudaErrorLaunchFailure, wrong);
   });
 }
+
+inline void* open_library(const char* file, std::string& why) { return cuda_stand_in::open_library(file, why); }
 
 template <class T>
 T* shared() {

@@ -62,9 +62,11 @@ void row_derivative(Context& context, const Command<eT>& c) {
 
 template <class Row, class eT>
 void add_row(Table<eT>& table) {
-  table[Row::name] = &with_context<eT, &row_value<Row, eT>>;
-  if constexpr (Row::derivatives > 0) table[Row::derivative_names[0]] = &with_context<eT, &row_derivative<Row, 0, eT>>;
-  if constexpr (Row::derivatives > 1) table[Row::derivative_names[1]] = &with_context<eT, &row_derivative<Row, 1, eT>>;
+  table[Row::name] = {&with_context<eT, &row_value<Row, eT>>};
+  if constexpr (Row::derivatives > 0)
+    table[Row::derivative_names[0]] = {&with_context<eT, &row_derivative<Row, 0, eT>>};
+  if constexpr (Row::derivatives > 1)
+    table[Row::derivative_names[1]] = {&with_context<eT, &row_derivative<Row, 1, eT>>};
 }
 
 }  // namespace

@@ -82,6 +82,26 @@ __global__ void dropout_kernel(View<eT> out, View<const eT> a, std::uint64_t key
   });
 }
 
+/// Takes the numbers of BatchAttributes one by one: its pointer is the host's.
+template <class eT>
+__global__ void batch_columns_kernel(View<eT> out, View<const eT> x, std::uint32_t batch, std::uint32_t half_bits,
+                                     std::uint64_t seed, std::uint64_t position, Live<std::uint64_t> replays) {
+  const detail::BatchAttributes a{x.cols, batch, half_bits, seed, position, nullptr};
+  const std::uint64_t number = position + replays();
+  // One thread's columns are far apart, so each looks its sample up.
+  for_each_element(out.rows, out.cols, [&](std::size_t i, std::size_t j) {
+    out.data[i + j * out.ld] = x.data[i + a.sample(number, static_cast<std::uint32_t>(j)) * std::size_t{x.ld}];
+  });
+}
+__global__ void batch_labels_kernel(View<std::uint32_t> out, View<const std::uint32_t> labels, std::uint32_t half_bits,
+                                    std::uint64_t seed, std::uint64_t position, Live<std::uint64_t> replays) {
+  const detail::BatchAttributes a{labels.rows, out.rows, half_bits, seed, position, nullptr};
+  const std::uint64_t number = position + replays();
+  for_each_element(out.rows, 1, [&](std::size_t j, std::size_t) {
+    out.data[j] = labels.data[a.sample(number, static_cast<std::uint32_t>(j))];
+  });
+}
+
 template <class eT>
 __global__ void sgd_kernel(View<eT> out, View<const eT> gradient, View<eT> velocity, Live<detail::SgdScalars> scalars,
                            bool first) {
@@ -144,6 +164,21 @@ void dropout(Context& context, const Command<eT>& c) {
 }
 
 template <class eT>
+void batch_columns(Context& context, const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::BatchAttributes*>(c.attributes);
+  launch_elements(context, c.out.rows, c.out.cols, &batch_columns_kernel<eT>, c.out, c.in[0], a.batch, a.half_bits,
+                  a.seed, a.position, context.live(a.replays));
+}
+template <class eT>
+void batch_labels(Context& context, const Command<eT>& c) {
+  const auto& a = *static_cast<const detail::BatchAttributes*>(c.attributes);
+  const View<std::uint32_t> out{const_cast<std::uint32_t*>(c.indices), c.index_count, 1, c.index_count};
+  const View<const std::uint32_t> labels{static_cast<const std::uint32_t*>(c.object), a.samples, 1, a.samples};
+  launch_elements(context, out.rows, 1, &batch_labels_kernel, out, labels, a.half_bits, a.seed, a.position,
+                  context.live(a.replays));
+}
+
+template <class eT>
 void sgd(Context& context, const Command<eT>& c) {
   const bool stepped = (c.flags & velocity_stepped) != 0;
   launch_map(context, &sgd_kernel<eT>, c.out, stepped ? View<const eT>{} : c.in[0], c.more_out[0],
@@ -161,13 +196,18 @@ Table<eT> make_table() {
   add_elementwise(table);
   add_products(table);
   add_reductions(table);
-  table["copy"] = &with_context<eT, &copy<eT>>;
-  table["fill"] = &with_context<eT, &fill<eT>>;
-  table["gather"] = &with_context<eT, &gather<eT>>;
-  table["scatter"] = &with_context<eT, &scatter<eT>>;
-  table["dropout"] = &with_context<eT, &dropout<eT>>;
-  table["sgd"] = &with_context<eT, &sgd<eT>>;
-  table["clip"] = &with_context<eT, &clip<eT>>;
+  add_structure(table);
+  add_factorisations(table);
+  add_attacks(table);
+  table["copy"] = {&with_context<eT, &copy<eT>>};
+  table["fill"] = {&with_context<eT, &fill<eT>>};
+  table["gather"] = {&with_context<eT, &gather<eT>>};
+  table["scatter"] = {&with_context<eT, &scatter<eT>>};
+  table["dropout"] = {&with_context<eT, &dropout<eT>>};
+  table["batch_columns"] = {&with_context<eT, &batch_columns<eT>>};
+  table["batch_labels"] = {&with_context<eT, &batch_labels<eT>>};
+  table["sgd"] = {&with_context<eT, &sgd<eT>>};
+  table["clip"] = {&with_context<eT, &clip<eT>>};
   return table;
 }
 
@@ -196,13 +236,13 @@ template void copy(Context&, const Command<float>&);
 template void copy(Context&, const Command<double>&);
 
 template <class eT>
-Function<eT> find_function(const char* kernel) {
+Entry<eT> find_entry(const char* kernel) {
   static const Table<eT> table = make_table<eT>();
   const auto found = table.find(kernel);
-  return found == table.end() ? nullptr : found->second;
+  return found == table.end() ? Entry<eT>{} : found->second;
 }
-template Function<float> find_function(const char*);
-template Function<double> find_function(const char*);
+template Entry<float> find_entry(const char*);
+template Entry<double> find_entry(const char*);
 
 cudaError_t probe_architecture() {
   cudaFuncAttributes attributes;

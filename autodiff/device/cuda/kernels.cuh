@@ -101,13 +101,27 @@ class FusedProducts {
   std::map<Key, std::unique_ptr<Plan>> plans_;
 };
 
+struct Solver;  // cuSOLVER, in factorisations.cu
+
 /// What every kernel is run with. One command at a time: results of a first pass may lie in the workspace.
 struct Context {
   cudaStream_t stream = nullptr;
   cublasHandle_t blas = nullptr;
   std::unique_ptr<FusedProducts> fused_products;
   bool tf32 = false;
+  std::shared_ptr<Solver> solver;       // once a command has needed it
   LiveNumbers* live_numbers = nullptr;  // of the graph being captured
+  std::uint64_t uploaded = 0;           // bytes
+  std::uint64_t downloaded = 0;
+
+  /// Waits for what was given before, and counts the bytes.
+  void read_bytes(void* host, const void* device, std::size_t bytes);
+  template <class T>
+  T read(const T* device) {
+    T value;
+    read_bytes(&value, device, sizeof value);
+    return value;
+  }
 
   /// Device memory for intermediate results of one command; grows, and is then kept.
   template <class T>
@@ -154,7 +168,12 @@ struct Context {
 template <class eT>
 using Function = void (*)(void* context, const Command<eT>&);
 template <class eT>
-using Table = std::map<std::string_view, Function<eT>>;
+struct Entry {
+  Function<eT> function = nullptr;
+  bool reads_back = false;  // waits for a number: cannot be part of a graph
+};
+template <class eT>
+using Table = std::map<std::string_view, Entry<eT>>;
 
 /// The same function, told what its context is.
 template <class eT, void (*function)(Context&, const Command<eT>&)>
@@ -169,10 +188,16 @@ template <class eT>
 void add_products(Table<eT>& table);
 template <class eT>
 void add_reductions(Table<eT>& table);
-
-/// The function for a kernel of this name, or null.
 template <class eT>
-Function<eT> find_function(const char* kernel);
+void add_structure(Table<eT>& table);
+template <class eT>
+void add_factorisations(Table<eT>& table);
+template <class eT>
+void add_attacks(Table<eT>& table);
+
+/// What there is for a kernel of this name, perhaps nothing.
+template <class eT>
+Entry<eT> find_entry(const char* kernel);
 
 /// Whether this build holds code for the current device.
 cudaError_t probe_architecture();

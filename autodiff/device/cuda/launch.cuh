@@ -33,9 +33,19 @@ struct Factors {
 #ifdef __CUDACC__
 
 #include <cstddef>
+#include <string>
 #include <type_traits>
 
+#include <dlfcn.h>
+
 namespace armagrad::cuda {
+
+/// A library of CUDA by its file's name, or null with the reason.
+inline void* open_library(const char* file, std::string& why) {
+  void* const library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) why = dlerror();
+  return library;
+}
 
 /// Arguments are numbers, pointers to device memory, Views of it, Live numbers and Words: what the stand-in can check.
 template <class... P>

@@ -56,23 +56,33 @@ View<T> as_column(const View<T>& a) {
   return {a.data, n, 1, n};
 }
 
-/// Launches a kernel that calls for_each_element on `out`.
+/// Launches a kernel that calls for_each_element(rows, cols).
+template <class... P, class... Arguments>
+void launch_elements(Context& context, std::uint32_t rows, std::uint32_t cols, void (*kernel)(P...),
+                     Arguments... arguments) {
+  if (rows == 0 || cols == 0) return;
+  dim3 block(1);
+  while (block.x < threads_per_block && block.x < rows) block.x *= 2;
+  block.y = threads_per_block / block.x;
+  const dim3 grid((rows - 1) / block.x + 1, std::min((cols - 1) / block.y + 1, 65535u));
+  launch(kernel, grid, block, 0, context.stream, arguments...);
+}
+
+/// The same for a kernel that walks `out` and does not mind where columns end.
 template <class... P, class eT, class... Arguments>
 void launch_map(Context& context, void (*kernel)(View<eT>, P...), View<eT> out, Arguments... arguments) {
   if (out.size() == 0) return;
   if (out.cols > 1 && out.size() <= ~std::uint32_t{0} && out.contiguous() && (is_one_piece(out, arguments) && ...))
     return launch_map(context, kernel, as_column(out), as_column(arguments)...);
-  dim3 block(1);
-  while (block.x < threads_per_block && block.x < out.rows) block.x *= 2;
-  block.y = threads_per_block / block.x;
-  const dim3 grid((out.rows - 1) / block.x + 1, std::min((out.cols - 1) / block.y + 1, 65535u));
-  launch(kernel, grid, block, 0, context.stream, out, arguments...);
+  launch_elements(context, out.rows, out.cols, kernel, out, arguments...);
 }
 
-// Kernels that others fall back to.
+// Kernels that others fall back to, or need.
 template <class eT>
 void fill(Context& context, const Command<eT>& c);
 template <class eT>
 void copy(Context& context, const Command<eT>& c);
+template <class eT>
+void gemm(Context& context, const Command<eT>& c);
 
 }  // namespace armagrad::cuda

@@ -39,7 +39,7 @@ Function<eT> function_of(const Kernel<eT>& kernel) {
   const std::atomic_ref<Function<eT>> kept(kernel.plugin);
   Function<eT> function = kept.load(std::memory_order_relaxed);
   if (function == nullptr) {
-    function = find_function<eT>(kernel.name);
+    function = find_entry<eT>(kernel.name).function;
     kept.store(function, std::memory_order_relaxed);
   }
   return function;
@@ -147,14 +147,12 @@ class CudaBackend final : public Backend {
     if (bytes == 0) return;
     const std::lock_guard lock(mutex_);
     check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.stream), "upload");
-    uploaded_ += bytes;
+    context_.uploaded += bytes;
   }
   void download(void* host, const void* device, std::size_t bytes) override {
     if (bytes == 0) return;
     const std::lock_guard lock(mutex_);
-    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream), "download");
-    check(cudaStreamSynchronize(context_.stream), "download");
-    downloaded_ += bytes;
+    context_.read_bytes(host, device, bytes);
   }
 
   void run(const Command<float>& c) override { run_any(c); }
@@ -172,8 +170,14 @@ class CudaBackend final : public Backend {
     check(cudaStreamSynchronize(context_.stream), "synchronize");
   }
 
-  std::uint64_t bytes_uploaded() const override { return uploaded_; }
-  std::uint64_t bytes_downloaded() const override { return downloaded_; }
+  std::uint64_t bytes_uploaded() const override {
+    const std::lock_guard lock(mutex_);
+    return context_.uploaded;
+  }
+  std::uint64_t bytes_downloaded() const override {
+    const std::lock_guard lock(mutex_);
+    return context_.downloaded;
+  }
 
  private:
   template <class eT>
@@ -193,13 +197,14 @@ class CudaBackend final : public Backend {
   template <class eT>
   std::unique_ptr<Recording> record_any(const Command<eT>* commands, std::size_t count, const std::uint64_t* runs) {
     if (count == 0) return nullptr;
+    for (std::size_t k = 0; k < count; ++k)
+      if (find_entry<eT>(commands[k].kernel->name).reads_back) return nullptr;
     return std::make_unique<Graph<eT>>(context_, mutex_, commands, count, runs);
   }
 
   Context context_;
-  std::mutex mutex_;  // one command at a time, and none of another thread while one captures
+  mutable std::mutex mutex_;  // one command at a time, and none of another thread while one captures
   std::string gpu_, description_;
-  std::atomic<std::uint64_t> uploaded_{0}, downloaded_{0};
 };
 
 /// Throws DeviceError, saying what to do about it, unless this build can run on the first device.
@@ -242,6 +247,12 @@ void require_device() {
 
 std::shared_ptr<void> device_memory(std::size_t bytes) {
   return std::shared_ptr<void>(allocated(bytes), [](void* memory) { cudaFree(memory); });
+}
+
+void Context::read_bytes(void* host, const void* device, std::size_t bytes) {
+  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "download");
+  check(cudaStreamSynchronize(stream), "download");
+  downloaded += bytes;
 }
 
 void* Context::grown_workspace(std::size_t bytes) {

@@ -6,7 +6,7 @@
 namespace armagrad::cuda {
 
 /// Grows when Backend or the meaning of a Command changes; the sizes catch a plug-in built from other headers.
-inline constexpr int plugin_version = (2 << 16) + static_cast<int>(sizeof(Command<double>) + sizeof(Kernel<double>));
+inline constexpr int plugin_version = (3 << 16) + static_cast<int>(sizeof(Command<double>) + sizeof(Kernel<double>));
 
 /// extern "C" armagrad_cuda_open: the backend, which lives as long as the program, or null with the reason in `error`.
 using OpenPlugin = Backend*(int version, char* error, std::size_t error_size);

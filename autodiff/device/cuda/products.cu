@@ -126,6 +126,8 @@ cublasStatus_t blas_gemm(cublasHandle_t blas, cublasOperation_t ta, cublasOperat
   return cublasDgemm(blas, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
+}  // namespace
+
 template <class eT>
 void gemm(Context& context, const Command<eT>& c) {
   if (c.out.size() == 0) return;
@@ -152,12 +154,12 @@ void gemm(Context& context, const Command<eT>& c) {
   }
   if (has_bias) launch_map(context, &bias_kernel<eT>, c.out, c.in[2], (c.flags & then_relu) != 0);
 }
-
-}  // namespace
+template void gemm(Context&, const Command<float>&);
+template void gemm(Context&, const Command<double>&);
 
 template <class eT>
 void add_products(Table<eT>& table) {
-  table["gemm"] = &with_context<eT, &gemm<eT>>;
+  table["gemm"] = {&with_context<eT, &gemm<eT>>};
 }
 template void add_products(Table<float>&);
 template void add_products(Table<double>&);

@@ -3,31 +3,13 @@
 #include <cmath>
 
 #include "maps.cuh"
+#include "reduce.cuh"
 
 namespace armagrad::cuda {
 namespace {
 
 // ---- device code
 
-struct Plus {
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return a + b;
-  }
-};
-struct Larger {  // a NaN is larger than anything
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return a < b || std::isnan(b) ? b : a;
-  }
-};
-
-/// An element and where it stands.
-template <class eT>
-struct Best {
-  eT value;
-  std::uint32_t at;
-};
 /// The largest or smallest; of equals, and of NaNs, which beat all, the first.
 template <class eT>
 struct Better {
@@ -40,30 +22,6 @@ struct Better {
     return b_nan || (b_wins && !a_nan) ? b : a;
   }
 };
-
-template <class T>
-__device__ T exchanged(T value, int lanes) {
-  return __shfl_xor_sync(0xffffffffu, value, lanes);
-}
-template <class eT>
-__device__ Best<eT> exchanged(Best<eT> b, int lanes) {
-  return {__shfl_xor_sync(0xffffffffu, b.value, lanes), __shfl_xor_sync(0xffffffffu, b.at, lanes)};
-}
-
-/// Combines the values of the blockDim.x threads (a multiple of 32) of one line; every one gets the same result. Lines
-/// of more than 32 threads have their block for themselves, and a T of shared memory for each 32.
-template <class T, class Combine>
-__device__ T reduce_line(T value, Combine combine) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) value = combine(value, exchanged(value, lanes));
-  if (blockDim.x == 32) return value;
-  T* scratch = shared<T>();
-  __syncthreads();  // a thread may still be reading the result of the reduction before
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
-  __syncthreads();
-  value = scratch[0];
-  for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) value = combine(value, scratch[warp]);
-  return value;
-}
 
 struct Element {
   template <class T>
@@ -320,13 +278,13 @@ void maximum(Context& context, const Command<eT>& c) {
 
 template <class eT>
 void add_reductions(Table<eT>& table) {
-  table["sum"] = &with_context<eT, &sum<eT>>;
-  table["dot"] = &with_context<eT, &total<Product, eT>>;
-  table["squared_distance"] = &with_context<eT, &total<SquaredDifference, eT>>;
-  table["cross_entropy"] = &with_context<eT, &cross_entropy<eT>>;
-  table["softmax"] = &with_context<eT, &softmax<eT>>;
-  table["log_sum_exp"] = &with_context<eT, &log_sum_exp<eT>>;
-  table["maximum"] = &with_context<eT, &maximum<eT>>;
+  table["sum"] = {&with_context<eT, &sum<eT>>};
+  table["dot"] = {&with_context<eT, &total<Product, eT>>};
+  table["squared_distance"] = {&with_context<eT, &total<SquaredDifference, eT>>};
+  table["cross_entropy"] = {&with_context<eT, &cross_entropy<eT>>};
+  table["softmax"] = {&with_context<eT, &softmax<eT>>};
+  table["log_sum_exp"] = {&with_context<eT, &log_sum_exp<eT>>};
+  table["maximum"] = {&with_context<eT, &maximum<eT>>};
 }
 template void add_reductions(Table<float>&);
 template void add_reductions(Table<double>&);

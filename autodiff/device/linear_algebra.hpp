@@ -1,0 +1,219 @@
+// The kernels of linear algebra, by name, and what the code for the CPU and that for CUDA share: attributes, and the
+// words of refusals. Contracts, with A = in[0], B = in[1] and so on; all matrices lie there as one piece:
+//
+//   trimatu, trimatl    out = A above or below a diagonal (TriangleOptions), 0 elsewhere
+//   symmatu, symmatl    out = A with its upper or lower triangle repeated in the other
+//   fold_upper, fold_lower   the transposes of these as linear maps: both triangles onto the one
+//   cumsum, sort, reorder    along a dimension; sort's more_out[0] says where each element comes from
+//   lu_factors          out = an LU factorisation of A with its estimated rcond, in the device's own layout
+//   lu_solve            out = B^-1 A or B^-T A, with B the factors (SolveOptions)
+//   lu_inverse          out = A^-1 or A^-T, with A the factors
+//   determinant, log_determinant   of factors A; more_out[0] is the sign
+//   cofactors           out = det(A) A^-T at every rank, with B the factors; cofactors_derivative: of <cofactors(A), B>
+//   triangular_solve    out = A^-1 B or A^-T B, of A the named triangle alone
+//   cholesky            out = R with R' R = A, upper triangular
+//   cholesky_solve      out = (B' B)^-1 A;  cholesky_inverse: out = (A' A)^-1;  cholesky_log_determinant: of A' A
+//   least_squares       out from A = right side, B = Q, C = R
+//   lu                  out, more_out = L, U, P;  qr: out, more_out[0] = Q, R, square or economical by their shapes
+//   eigen               out = eigenvalues, ascending, more_out[0] = vectors unless it has no data, of a symmetric A
+//   singular_values     out = singular values, descending;  svd: out, more_out = U, s, V, by their shapes
+//   gaps, sums, reciprocals, pinv, rank, cond     of values and vectors
+//   cholesky_gradient, between_vectors, pinv_gradient     first derivatives, in one pass
+//   convolve            out(i) = sum over k of A(s i + t k + c) B(k), A continued by 0 (ConvOptions)
+//   invariant, unambiguous, moving, nothing_at_zero, finite_condition, varying   out = 0 (finite_condition: A), or an
+//                       error
+//
+// These are the CPU's alone: eigen_general, diagonalisable, expmat, expmat_derivative, spectral, spectral_derivative,
+// spectral_second_derivative.
+#pragma once
+
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/error.hpp>
+#include <armagrad/autodiff/math.hpp>
+
+namespace armagrad::detail {
+
+/// The function the user called, for messages; first in the attributes of operations that several functions share.
+struct AskedBy {
+  const char* by;
+};
+struct SolveOptions {
+  const char* by;
+  bool transposed, checked;
+};
+struct InverseOptions {
+  const char* by;
+  bool transposed;
+};
+struct Order {
+  std::uint32_t n;
+};
+enum class Triangle : std::uint8_t { none, lower, upper };
+struct TriangularOptions {
+  const char* by;
+  Triangle triangle;
+  bool transposed, checked;
+};
+struct TriangleOptions {
+  int diagonal;  // the last one kept: 0 the main one, above it 1, 2, ..., below it -1, -2, ...
+};
+struct CumsumOptions {
+  int dim;
+  bool backwards;
+};
+struct SortOptions {
+  bool descending;
+  int dim;
+};
+struct ConvOptions {
+  int s, t;  // 1 or -1
+  std::int64_t c;
+  std::uint32_t rows;
+};
+struct ToleranceOptions {
+  double tolerance;
+  std::uint32_t largest_side;
+};
+struct AmbiguityOptions {
+  const char* by;
+  bool values;    // a gradient by the values, in[2], came in as well
+  bool singular;  // the values are singular values, and in[0] is U' dU, in[3] V' dV
+  bool symmetric;
+};
+
+/// Two eigenvalues or singular values of an n x n matrix, `top` the largest in size, that rounding cannot tell apart.
+template <class eT>
+eT same_value_tolerance(std::size_t n, eT top) {
+  return 16 * static_cast<eT>(n) * std::numeric_limits<eT>::epsilon() * top;
+}
+/// The smallest singular value that counts, `top` the largest: Armadillo's rule, for pinv and rank.
+template <class eT>
+eT rank_tolerance(const ToleranceOptions& o, eT top) {
+  return o.tolerance > 0 ? static_cast<eT>(o.tolerance)
+                         : static_cast<eT>(o.largest_side) * top * std::numeric_limits<eT>::epsilon();
+}
+
+/// Whether the incoming gradients tell vectors of a repeated value apart. With M = V' dV, a rotation of the vectors of
+/// w(i) = w(j) changes the result at the rate M(i, j) - M(j, i), which must be 0. If a gradient dw came in too, 0 is
+/// not enough: V diag(f(w)) V' has it at the identity for every f, and yet its derivative f'(w) cannot be known from dV
+/// and dw. Then M and dw must be the same in every basis: multiples of the identity.
+///   M, w, dw, for singular values also N = V' dV beside M = U' dU
+template <class eT>
+struct Ambiguity {
+  bool values, singular, symmetric;
+  std::size_t n;
+  const eT *m, *w, *dw, *v;
+  eT same;                    // see same_value_tolerance
+  eT scale, small_beside_it;  // the largest entry of M and N, and what is nothing beside 1
+
+  ARMAGRAD_HD bool same_value(std::size_t i, std::size_t j) const { return math::abs(w[i] - w[j]) <= same; }
+  ARMAGRAD_HD bool at(std::size_t i, std::size_t j) const {  // i < j, of the same value
+    const std::size_t ij = i + j * n, ji = j + i * n, ii = i * (n + 1), jj = j * (n + 1);
+    const eT zero = small_beside_it * scale;
+    const eT mij = m[ij] + (singular ? v[ij] : 0), mji = m[ji] + (singular ? v[ji] : 0);
+    const eT mii = m[ii] + (singular ? v[ii] : 0), mjj = m[jj] + (singular ? v[jj] : 0);
+    bool depends = symmetric ? math::abs(mij - mji) > zero : math::abs(mij) > zero || math::abs(mji) > zero;
+    if (singular && w[i] <= same) depends |= math::abs((m[ij] - v[ij]) - (m[ji] - v[ji])) > zero;
+    if (values) {
+      depends |= math::abs(mij) > zero || math::abs(mji) > zero || math::abs(mii - mjj) > zero;
+      const eT a = math::abs(dw[i]), b = math::abs(dw[j]), larger = a < b ? b : a;
+      depends |= math::abs(dw[i] - dw[j]) > small_beside_it * (larger < scale ? scale : larger);
+    }
+    return depends;
+  }
+};
+
+// ---- refusals; the .cu files have no fmt
+
+[[gnu::format(printf, 1, 2)]] inline std::string formatted(const char* format, ...) {
+  char text[600];
+  std::va_list values;
+  va_start(values, format);
+  std::vsnprintf(text, sizeof text, format, values);
+  va_end(values);
+  return text;
+}
+
+[[noreturn]] inline void fail_singular(const char* by, std::uint32_t n, double rcond) {
+  throw ValueError(
+      formatted("%s: A is %ux%u and singular to working precision (reciprocal condition number %.2g); use pinv, or add "
+                "a small multiple of the identity",
+                by, n, n, rcond));
+}
+[[noreturn]] inline void fail_not_finite(const char* by, std::uint32_t rows, std::uint32_t cols) {
+  throw ValueError(formatted("%s: A (%ux%u) holds NaN or infinity", by, rows, cols));
+}
+/// LAPACK's iterations, or cuSOLVER's, ended without a result.
+[[noreturn]] inline void fail_to_converge(const char* by, std::uint32_t rows, std::uint32_t cols) {
+  throw ValueError(formatted("%s: LAPACK's iterations on A (%ux%u) did not converge", by, rows, cols));
+}
+[[noreturn]] inline void fail_not_definite(const char* by, std::uint32_t n, int block) {
+  throw ValueError(
+      formatted("%s: A is %ux%u and not positive definite: its leading %dx%d block is not; if it should be, add a "
+                "small multiple of the identity",
+                by, n, n, block, block));
+}
+/// Throws for the pair of elements that are `apart`.
+template <class eT>
+void fail_not_symmetric(const char* by, View<const eT> a, eT apart) {
+  for (std::uint32_t j = 0; j < a.cols; ++j)
+    for (std::uint32_t i = j; i < a.rows; ++i) {
+      const eT x = a.data[i + std::size_t{j} * a.ld], y = a.data[j + std::size_t{i} * a.ld];
+      if (math::abs(x - y) != apart) continue;
+      throw ValueError(
+          formatted("%s: A is %ux%u and not symmetric: A(%u, %u) is %.6g, A(%u, %u) is %.6g; if one triangle is meant, "
+                    "symmatu(A) or symmatl(A) repeats it, and (A + A.t()) / 2 is the symmetric part",
+                    by, a.rows, a.cols, j, i, static_cast<double>(y), i, j, static_cast<double>(x)));
+    }
+}
+[[noreturn]] inline void fail_rank(const char* by, std::uint32_t rows, std::uint32_t cols) {
+  throw ValueError(formatted(
+      "%s: A is %ux%u and does not have full rank; use pinv(A) * B for the solution of smallest norm", by, rows, cols));
+}
+[[noreturn]] inline void fail_basis(const char* by, std::uint32_t columns) {
+  throw ValueError(
+      formatted("%s: the gradient depends on how the last %u columns of a square factor are chosen, which A does not "
+                "determine; use %s_econ, or only what any choice agrees on, like Q2 Q2'",
+                by, columns, by));
+}
+inline constexpr const char* split_by_direction =
+    "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
+    "choice";
+[[noreturn]] inline void fail_ambiguous(const AmbiguityOptions& o, double value, std::size_t i, std::size_t j,
+                                        const char* why = "the incoming gradient depends on which were chosen") {
+  throw ValueError(
+      formatted("%s: the %s %zu and %zu (counted from 0) are both %.10g, so their vectors are not unique, and %s; %s",
+                o.by, o.singular ? "singular values" : "eigenvalues", i, j, value, why,
+                o.singular    ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
+                : o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the eigenvalues "
+                                "alone"
+                              : "use functions of the eigenvalues alone, or of A itself (expmat, solve)"));
+}
+[[noreturn]] inline void fail_at_zero(const char* by, std::size_t j) {
+  throw ValueError(
+      formatted("%s: the singular value %zu (counted from 0) is 0, so its vectors are not unique, and the incoming "
+                "gradient depends on which were chosen; use functions of the singular values alone, or of A itself "
+                "(pinv, solve, norm)",
+                by, j));
+}
+[[noreturn]] inline void fail_condition() {
+  throw ValueError(
+      "cond: A is singular, its condition number infinite and without a gradient; add a small multiple of the "
+      "identity");
+}
+[[noreturn]] inline void fail_constant(std::size_t column) {
+  throw ValueError(
+      formatted("cor: column %zu (counted from 0) is constant or not finite, and its correlations are not defined; "
+                "leave it out",
+                column));
+}
+[[noreturn]] inline void fail_nan(std::uint32_t rows, std::uint32_t cols) {
+  throw ValueError(formatted("sort: x (%ux%u) holds NaN", rows, cols));
+}
+
+}  // namespace armagrad::detail

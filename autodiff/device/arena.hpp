@@ -24,9 +24,9 @@ class Arena {
 
   /// Lives until `rewind`.
   void* take(std::size_t bytes) {
-    bytes = rounded(bytes);
+    bytes = bytes <= 8 ? 8 : rounded(bytes);
     // Vector loads want 64-byte alignment; a scalar node must not cost a cache line.
-    const std::size_t align = bytes < 64 ? 16 : 64;
+    const std::size_t align = bytes < 64 ? 8 : 64;
     const std::size_t start = (used_ + align - 1) & ~(align - 1);
     if (start + bytes > end_) [[unlikely]]
       return take_elsewhere(bytes);

@@ -10,8 +10,7 @@ namespace armagrad::detail {
 /// What this processor has, or less if ARMAGRAD_INSTRUCTIONS says so.
 InstructionSet instructions_here();
 
-// Under AddressSanitizer the plain version stands for all: the source is the same, and three take long to compile.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ARMAGRAD_ONE_INSTRUCTION_SET)
 // `flatten` takes the whole loop into the marked function; a call left over would run the plain version.
 #define ARMAGRAD_VERSION(instructions) __attribute__((target(instructions), flatten))
 template <auto code>

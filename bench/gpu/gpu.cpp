@@ -12,6 +12,7 @@
 #include <armagrad/armagrad.hpp>
 #include <armagrad/autodiff/device/capture.hpp>
 #include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/graph.hpp>
 
 namespace ag = armagrad;
 using Clock = std::chrono::steady_clock;
@@ -168,7 +169,7 @@ void attack(const std::string& name, std::uint32_t batch) {
     back.in[0] = g.value(next.index());
     const auto& node = g.node(delta.index());
     back.out = {node.value, node.shape.rows, node.shape.cols, node.shape.rows};
-    g.run(back);
+    g.run(back, "attack");
   });
   const double step = seconds_of([&](std::size_t times) { replay.run(times); });
   const double products = product_seconds(widths, batch, true);
@@ -176,6 +177,24 @@ void attack(const std::string& name, std::uint32_t batch) {
   tell(name + ".products", 1e6 * products, "us");
   tell(name + ".rate", flops(widths, batch, true) / step / 1e12, "TFLOP/s");
   tell(name + ".share_of_products", products / step, "");
+  // The same by the library's attack, which judges every iterate on the host; nothing retires.
+  ag::robust::PgdOptions<float> options;
+  options.step = 1000;
+  options.judge = ag::robust::Judge::final_iterate;
+  options.retire = false;
+  options.width = batch;
+  const auto x = pixels(784, batch);
+  const auto labels = classes(batch);
+  const auto passes = [&](std::size_t iterations) {
+    options.iterations = iterations;
+    const auto start = Clock::now();
+    ag::robust::pgd(model, x, labels, 0.05, options);
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  const double few = passes(2), more = passes(22);  // without what comes before the first and after the last
+  tell(name + ".library", 1e6 * (more - few) / 20, "us");
+  // The published sweep, 60,000 images at 11 budgets with 1000 iterations, in steps like this one.
+  tell(name + ".sweep", 60000.0 / batch * 11 * 1000 * step, "s");
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ class Pushforward {
   std::uint32_t directions_;
   std::vector<std::uint32_t> tangents_;  // node -> node of its tangent + 1
   std::vector<bool> needed_;             // what a y is computed from
-  std::vector<bool> visited_;  // by operation, at its first result: whether one of its results is needed
+  std::vector<bool> visited_;            // by operation, at its first result: whether one of its results is needed
 };
 
 }  // namespace armagrad::detail

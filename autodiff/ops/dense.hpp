@@ -1,6 +1,7 @@
-// Triangular solves, LU and Cholesky in halves, so that nearly all of the work is matrix products. OpenBLAS's own take
-// up to three times as long on a core: its products are as fast as any, its substitution and its panels are not. The
-// backward errors are those of LAPACK's routines: substitution stays substitution, no diagonal block is inverted.
+// Triangular solves, LU and Cholesky in halves, so that nearly all of the work is matrix products, and the SVD of small
+// matrices. OpenBLAS's own take up to three times as long on a core: its products are as fast as any, its substitution
+// and its panels are not. The backward errors are those of LAPACK's routines: substitution stays substitution, no
+// diagonal block is inverted.
 #pragma once
 
 #include <cstddef>

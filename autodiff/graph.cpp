@@ -4,6 +4,7 @@
 #include <limits>
 #include <mutex>
 #include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -105,12 +106,16 @@ void Graph<eT>::rewind_to(const Mark& mark) {
 }
 
 template <class eT>
-Node<eT>& Graph<eT>::append() {
-  if (size_ == chunks_.size() * chunk_size) {
-    if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size)
-      throw StateError("tape: more than 4294966271 operations in one recording; rewind between steps");
-    chunks_.push_back(std::make_unique_for_overwrite<Node<eT>[]>(chunk_size));
-  }
+void Graph<eT>::add_chunk() {
+  if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size)
+    throw StateError("tape: more than 4294966271 operations in one recording; rewind between steps");
+  chunks_.push_back(std::make_unique_for_overwrite<Node<eT>[]>(chunk_size));
+}
+
+template <class eT>
+inline Node<eT>& Graph<eT>::append() {
+  if (size_ == chunks_.size() * chunk_size) [[unlikely]]
+    add_chunk();
   Node<eT>& n = node(size_++);
   n.value = nullptr;
   n.gradient = nullptr;
@@ -251,11 +256,10 @@ template <class eT>
 std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t* operands, std::size_t count,
                                 const void* attributes) {
   Shape few[4];
-  std::vector<Shape> many;
   Shape* shapes = few;
-  if (count > 4) {
-    many.resize(count);
-    shapes = many.data();
+  if (count > 4) [[unlikely]] {
+    long_shapes_.resize(count);
+    shapes = long_shapes_.data();
   }
   unsigned flags = 0;
   for (std::size_t k = 0; k < count; ++k) {
@@ -294,11 +298,16 @@ std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t
   }
   if (mode_ != Mode::eager || op.lazy) return index;
   if (op.alias != nullptr) {
-    node(index).value = const_cast<eT*>(value(operands[0]).data) + op.alias(in);
+    n.value = const_cast<eT*>(value(operands[0]).data) + op.alias(in);
     return index;
   }
   try {
-    compute(index);
+    if (op.kernel != nullptr) {
+      n.value = static_cast<eT*>(arena_.take(shape.size() * sizeof(eT)));
+      run_kernel(n, operands, n.value, eT(0));
+    } else {
+      compute(index);
+    }
   } catch (const DeviceError& e) {
     pop_to(index);  // a failed operation leaves no half-made node behind
     tell_for(op.name, e);
@@ -371,17 +380,26 @@ std::uint32_t Graph<eT>::parameter(const std::shared_ptr<ParameterStorage<eT>>& 
 
 // Computing.
 
+// As Eval::command and Eval::run, without the way through the operation.
+template <class eT>
+inline void Graph<eT>::run_kernel(const Node<eT>& n, const std::uint32_t* operands, eT* destination, eT beta) {
+  Command<eT> c;
+  c.kernel = n.op->kernel;
+  const std::size_t count = n.operand_count;
+  for (std::size_t k = 0; k < count; ++k) c.in[k] = value(operands[k]);
+  c.out = {destination, n.shape.rows, n.shape.cols, n.shape.rows};
+  c.beta = beta;
+  c.attributes = n.attributes;
+  run(c, n.op->name);
+}
+
 template <class eT>
 void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update) {
   const Node<eT>& n = node(i);
-  if (n.op->kernel != nullptr) {  // as Eval::command and Eval::run, without the way through the operation
-    Command<eT> c;
-    c.kernel = n.op->kernel;
-    for (std::size_t k = 0; k < n.operand_count; ++k) c.in[k] = value(operand(n, k));
-    c.out = {destination, n.shape.rows, n.shape.cols, n.shape.rows};
-    c.beta = beta;
-    c.attributes = n.attributes;
-    return run(c, n.op->name);
+  if (n.op->kernel != nullptr) {
+    std::uint32_t operands[4];
+    for (std::size_t k = 0; k < n.operand_count; ++k) operands[k] = operand(n, k);
+    return run_kernel(n, operands, destination, beta);
   }
   Eval<eT> e(*this, i, View<eT>{destination, n.shape.rows, n.shape.cols, n.shape.rows});
   e.beta = beta;
@@ -389,13 +407,22 @@ void Graph<eT>::evaluate(std::uint32_t i, eT* destination, eT beta, const Parame
   n.op->eval(e);
 }
 
-// Gives node i its value. In a rule the memory is borrowed, and is operand 0's when nobody else will read that.
+// Gives node i its value.
 template <class eT>
 void Graph<eT>::compute(std::uint32_t i) {
   i -= node(i).result;
+  if (i >= first_pending_) return compute_pending(i);
+  const std::uint32_t end = i + node(i).op->results;
+  for (std::uint32_t k = i; k < end; ++k)
+    if (Node<eT>& r = node(k); r.value == nullptr) r.value = static_cast<eT*>(arena_.take(r.shape.size() * sizeof(eT)));
+  evaluate(i, node(i).value, eT(0));
+}
+
+// In a rule the memory is borrowed, and is operand 0's when nobody else will read that.
+template <class eT>
+void Graph<eT>::compute_pending(std::uint32_t i) {
   Node<eT>& n = node(i);
-  const bool pending = i >= first_pending_;
-  if (const std::uint32_t first = operand(n, 0); pending && n.op->in_place && first >= first_pending_) {
+  if (const std::uint32_t first = operand(n, 0); n.op->in_place && first >= first_pending_) {
     value(first);
     Node<eT>& o = node(first);
     if (o.flags & Node<eT>::owns_value && o.version == 1 && o.shape == n.shape) {
@@ -407,16 +434,11 @@ void Graph<eT>::compute(std::uint32_t i) {
   for (std::uint8_t k = 0; k < n.op->results; ++k) {
     Node<eT>& r = node(i + k);
     if (r.value != nullptr) continue;
-    if (pending) {
-      r.value = new_buffer(r.shape);
-      r.flags |= Node<eT>::owns_value;
-    } else {
-      r.value = static_cast<eT*>(arena_.take(r.shape.size() * sizeof(eT)));
-    }
+    r.value = new_buffer(r.shape);
+    r.flags |= Node<eT>::owns_value;
   }
   evaluate(i, n.value, eT(0));
-  if (pending)
-    for (std::size_t k = 0; k < n.operand_count; ++k) consumed(operand(n, k));
+  for (std::size_t k = 0; k < n.operand_count; ++k) consumed(operand(n, k));
 }
 
 template <class eT>
@@ -813,6 +835,29 @@ bool Graph<eT>::direct_step(std::uint32_t i, const Kernel<eT>& kernel) {
   return true;
 }
 
+template <class eT>
+bool Graph<eT>::hand_on(std::uint32_t i, eT second) {
+  using N = Node<eT>;
+  N& n = node(i);
+  const std::uint32_t to[] = {n.operands[0], n.operands[1]};
+  for (const std::uint32_t k : to)
+    if (!(node(k).shape == n.shape) || node(k).op == &parameter_leaf<eT>) return false;
+  const bool keeps = (n.flags & N::keeps_gradient) != 0;
+  for (const int k : {1, 0}) {  // the second first: what the first takes over is no longer ours
+    if (!wants_gradient(to[k])) continue;
+    N& x = node(to[k]);
+    if (k == 0 && !keeps && x.gradient == nullptr) {
+      x.gradient = std::exchange(n.gradient, nullptr);
+      return true;
+    }
+    eT beta;
+    eT* destination = gradient_destination(x, beta);
+    copy_into({n.gradient, n.shape.rows, n.shape.cols, n.shape.rows}, destination, k == 0 ? eT(1) : second, beta);
+  }
+  if (!keeps) drop_buffer(std::exchange(n.gradient, nullptr), n.shape);
+  return true;
+}
+
 // Whether the contribution is all of a parameter's gradient, in a form that can write the parameter itself. Nobody
 // reads the parameter later in the pass, since this node is the only one that names it.
 template <class eT>
@@ -928,6 +973,45 @@ void Graph<eT>::settle_differentiable(std::uint32_t first) {
     so_far = so_far == 0 ? c.node + 1 : (var(so_far - 1) + var(c.node)).index() + 1;
   }
 }
+
+template <class eT>
+static std::string on_devices(const Graph<eT>& a, const Graph<eT>& b) {
+  if (a.device() == b.device()) return "";
+  return fmt::format(", on {} and on {}", a.device().name(), b.device().name());
+}
+
+template <class eT>
+Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes) {
+  Graph<eT>& graph = operands[0].graph();
+  std::uint32_t few[4];
+  std::uint32_t* indices = few;
+  if (count > 4) [[unlikely]] {
+    graph.index_buffer().resize(count);
+    indices = graph.index_buffer().data();
+  }
+  indices[0] = operands[0].index();
+  for (std::size_t k = 1; k < count; ++k) {
+    if (&operands[k].graph() != &graph) {
+      if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
+      throw StateError(
+          fmt::format("{}: operands 1 and {} belong to different tapes{}; bring one over with "
+                      "tape.constant(x.value())",
+                      info.name, k + 1, on_devices(graph, operands[k].graph())));
+    }
+    indices[k] = operands[k].index();
+  }
+  return graph.var(graph.record(info, indices, count, attributes));
+}
+
+template <class eT>
+Var<eT> result_of(Var<eT> first, std::size_t k) {
+  return first.graph().var(first.index() + static_cast<std::uint32_t>(k));
+}
+
+template Var<float> record(const OperationInfo<float>&, const Var<float>*, std::size_t, const void*);
+template Var<double> record(const OperationInfo<double>&, const Var<double>*, std::size_t, const void*);
+template Var<float> result_of(Var<float>, std::size_t);
+template Var<double> result_of(Var<double>, std::size_t);
 
 template class Graph<float>;
 template class Graph<double>;

@@ -175,6 +175,8 @@ class Graph {
   /// The first-order step of a node with one operand and a fused derivative, kernel(gradient, x, y): in the gradient's
   /// own memory where nobody else has contributed.
   bool direct_step(std::uint32_t i, const Kernel<eT>& kernel);
+  /// The first-order step of a + second * b, where both have the result's shape: its gradient goes to both.
+  bool hand_on(std::uint32_t i, eT second);
   Arena& arena() { return arena_; }
   TapeState<eT>* state() const { return state_; }
   const void* keep_attributes(const void* bytes, std::size_t count);
@@ -242,10 +244,13 @@ class Graph {
   static constexpr std::uint32_t chunk_size = 1024;
 
   void run_slowly(const Command<eT>& c, const char* operation);
+  void add_chunk();
   Node<eT>& append();
   void pop_to(std::uint32_t size);
   void evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update = nullptr);
+  void run_kernel(const Node<eT>& n, const std::uint32_t* operands, eT* destination, eT beta);
   void compute(std::uint32_t i);
+  void compute_pending(std::uint32_t i);
   eT* new_buffer(Shape s) { return static_cast<eT*>(arena_.borrow(s.size() * sizeof(eT))); }
   void drop_buffer(eT* p, Shape s) { arena_.give_back(p, s.size() * sizeof(eT)); }
   void begin_pass(std::uint32_t root, std::span<const std::uint32_t> wanted, const char* what);
@@ -278,6 +283,7 @@ class Graph {
   Mode mode_ = Mode::eager;
 
   std::vector<std::uint32_t> long_operands_;
+  std::vector<Shape> long_shapes_;  // of the operation being recorded
   std::vector<std::unique_ptr<char[]>> attribute_blocks_;
   std::size_t attribute_block_ = 0, attribute_used_ = 0;
   std::vector<std::shared_ptr<const void>> kept_;
@@ -309,3 +315,11 @@ class Graph {
 };
 
 }  // namespace armagrad::detail
+
+template <class eT>
+inline armagrad::detail::Graph<eT>& armagrad::Var<eT>::graph() const {
+  detail::Graph<eT>* graph = state_->graph;
+  if (graph == nullptr || index_ >= graph->size() || graph->node(index_).serial != serial_) [[unlikely]]
+    refuse();
+  return *graph;
+}

@@ -30,7 +30,9 @@ struct ProductRate {
 ProductRate product_rate();
 
 /// Where `machine().advice` names a better OPENBLAS_CORETYPE and the variable is not set: sets it and starts this
-/// program again with the same arguments; it does not return then. Call it first in main. Elsewhere it does nothing.
+/// program again with the same arguments; it does not return then. Call it first in main. Where BLAS is fast already it
+/// only sets GOMP_SPINCOUNT, unless that or OMP_WAIT_POLICY is set: the threads of oneDNN's products would otherwise
+/// wait for work for milliseconds without letting others have the processor.
 void restart_with_fast_blas();
 
 /// How many threads large products use; small ones (below 2^22 multiplications) use one, since handing them out takes

@@ -20,46 +20,6 @@ void append(std::string& out, std::string_view text) { out += text; }
 void append(std::string& out, double value) { out += fmt::format("{:.6g}", value); }
 void append(std::string& out, std::uint64_t value) { out += std::to_string(value); }
 
-template <class eT>
-static std::string on_devices(const Graph<eT>& a, const Graph<eT>& b) {
-  if (a.device() == b.device()) return "";
-  return fmt::format(", on {} and on {}", a.device().name(), b.device().name());
-}
-
-template <class eT>
-Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes) {
-  std::uint32_t few[4];
-  std::vector<std::uint32_t> many;
-  std::uint32_t* indices = few;
-  if (count > 4) {
-    many.resize(count);
-    indices = many.data();
-  }
-  Graph<eT>& graph = operands[0].graph();
-  indices[0] = operands[0].index();
-  for (std::size_t k = 1; k < count; ++k) {
-    if (&operands[k].graph() != &graph) {
-      if (graph.is_scratch() || operands[k].graph().is_scratch()) fail_outside(info.name);
-      throw StateError(
-          fmt::format("{}: operands 1 and {} belong to different tapes{}; bring one over with "
-                      "tape.constant(x.value())",
-                      info.name, k + 1, on_devices(graph, operands[k].graph())));
-    }
-    indices[k] = operands[k].index();
-  }
-  return graph.var(graph.record(info, indices, count, attributes));
-}
-
-template <class eT>
-Var<eT> result_of(Var<eT> first, std::size_t k) {
-  return first.graph().var(first.index() + static_cast<std::uint32_t>(k));
-}
-
-template Var<float> record(const OperationInfo<float>&, const Var<float>*, std::size_t, const void*);
-template Var<double> record(const OperationInfo<double>&, const Var<double>*, std::size_t, const void*);
-template Var<float> result_of(Var<float>, std::size_t);
-template Var<double> result_of(Var<double>, std::size_t);
-
 }  // namespace detail
 
 // The one place where an operation's error becomes a sentence.
@@ -76,9 +36,7 @@ void Operands::fail(const std::string& rule) const {
   throw ShapeError(text);
 }
 
-Shape Operands::broadcast(std::size_t a, std::size_t b) const {
-  const Shape s = shapes_[a], t = shapes_[b];
-  if (s == t) return s;
+Shape Operands::broadcast_unequal(Shape s, Shape t) const {
   require(s.rows == t.rows || s.rows == 1 || t.rows == 1, "the rows (", s.rows, " and ", t.rows,
           ") must be equal, or 1 to be repeated");
   require(s.cols == t.cols || s.cols == 1 || t.cols == 1, "the columns (", s.cols, " and ", t.cols,

@@ -78,7 +78,9 @@ class Operands {
     fail(text);
   }
   /// The common shape after broadcasting: equal rows (or 1), equal columns (or 1).
-  Shape broadcast(std::size_t a, std::size_t b) const;
+  Shape broadcast(std::size_t a, std::size_t b) const {
+    return shapes_[a] == shapes_[b] ? shapes_[a] : broadcast_unequal(shapes_[a], shapes_[b]);
+  }
   /// The shape of a further result (k >= 1) of an operation with `results` > 1.
   void result(std::size_t k, Shape shape) { extra_[k - 1] = shape; }
 
@@ -86,6 +88,7 @@ class Operands {
   Shape extra_[3];
 
  private:
+  Shape broadcast_unequal(Shape s, Shape t) const;
   const char* operation_;
   const char* const* names_;
   const Shape* shapes_;

@@ -56,6 +56,9 @@ namespace armagrad::math {
 #undef ARMAGRAD_BINARY
 #undef ARMAGRAD_MASK
 #undef ARMAGRAD_MASKED
+// Kernels alone: their operations stand in arithmetic.cpp, since the gradient is handed on as it is.
+ARMAGRAD_BINARY_ROW(add, a + b, g, g, 0)
+ARMAGRAD_BINARY_ROW(subtract, a - b, g, g, 0)
 #undef ARMAGRAD_BINARY_ROW
 
 }  // namespace armagrad::math

@@ -22,18 +22,13 @@ Shape shape_of(arma::uword rows, arma::uword cols) {
 // Var
 
 template <class eT>
-detail::Graph<eT>& Var<eT>::graph() const {
-  detail::Graph<eT>* graph = state_->graph;
-  if (graph == nullptr) {
-    if (state_ == &unassigned_)
-      throw StateError("Var: it was never assigned; it must come from a tape or an operation");
+void Var<eT>::refuse() const {
+  if (state_ == &unassigned_) throw StateError("Var: it was never assigned; it must come from a tape or an operation");
+  if (state_->graph == nullptr)
     throw StateError("Var: its tape was destroyed; keep the tape alive as long as its Vars are used");
-  }
-  if (index_ >= graph->size() || graph->node(index_).serial != serial_)
-    throw StateError(
-        "Var: its recording is gone: the tape was rewound, moved or destroyed since; take what you need with .value() "
-        "before, and compute the rest again");
-  return *graph;
+  throw StateError(
+      "Var: its recording is gone: the tape was rewound, moved or destroyed since; take what you need with .value() "
+      "before, and compute the rest again");
 }
 
 template <class eT>

@@ -86,12 +86,13 @@ class Var {
   }
 
   // For those who write operations: the recording and the place in it.
-  detail::Graph<eT>& graph() const;
+  detail::Graph<eT>& graph() const;  // in graph.hpp
   std::uint32_t index() const { return index_; }
   Var(detail::TapeState<eT>* state, std::uint32_t index, std::uint32_t serial)
       : state_(state), index_(index), serial_(serial) {}
 
  private:
+  [[noreturn]] void refuse() const;
   inline static detail::TapeState<eT> unassigned_{};
   detail::TapeState<eT>* state_;
   std::uint32_t index_;

@@ -116,6 +116,7 @@ class Armagrad final : public ag::bench::Contestant {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ag::restart_with_fast_blas();
   const bool replay = argc > 2 && std::string_view(argv[1]) == "replay";
   const ag::Machine m = ag::machine();
   return ag::bench::serve(argc, argv,

@@ -1,5 +1,6 @@
 // The benchmark: armagrad beside its peers and hand-written code, in one run.
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <iostream>
@@ -102,8 +103,8 @@ int run(int argc, char** argv) {
   }
 
   Json report = bench::read_report(options.out);
-  std::filesystem::create_directories(options.out);
   options.race.folder = options.out / "log";
+  std::filesystem::create_directories(options.race.folder);
   report["written"] = fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(std::time(nullptr)));
   report["cpu"] = armagrad::machine().cpu;
   report["cpus"] = bench::allowed_cpus().size();
@@ -151,7 +152,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  armagrad::restart_with_fast_blas();  // the contestants inherit the variable
+  armagrad::restart_with_fast_blas();  // the contestants inherit OPENBLAS_CORETYPE,
+  unsetenv("GOMP_SPINCOUNT");          // but how the threads of others wait is their own choice
   std::signal(SIGPIPE, SIG_IGN);       // a contestant that ends shows as one that does not answer
   try {
     return run(argc, argv);

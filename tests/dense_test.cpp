@@ -139,7 +139,8 @@ BOOST_AUTO_TEST_CASE(substitution_is_as_exact_as_lapacks) {
 BOOST_AUTO_TEST_CASE(cholesky_is_as_exact_as_lapacks) {
   for (const uword n : {1u, 5u, 31u, 32u, 33u, 65u, 100u, 200u})
     for (const double digits : {0.0, 6.0}) {
-      const mat x = ill_conditioned(n, digits, n), a = arma::symmatu(x * x.t() + (digits > 0 ? 1e-11 : 0) * arma::eye(n, n));
+      const mat x = ill_conditioned(n, digits, n),
+                a = arma::symmatu(x * x.t() + (digits > 0 ? 1e-11 : 0) * arma::eye(n, n));
       mat own = a, lapack = a;
       char uplo = 'U';
       auto order = static_cast<blas_int>(n), info = blas_int{0};

@@ -367,6 +367,24 @@ BOOST_AUTO_TEST_CASE(retain_grad_keeps_the_gradient_of_the_last_backward) {
   BOOST_TEST(tape.capacity() == held);
 }
 
+BOOST_AUTO_TEST_CASE(a_sum_hands_its_gradient_on_to_whoever_wants_it) {
+  Tape tape;
+  const Var x = tape.variable(A), y = tape.variable(column.t());  // 2 x 2, 1 x 2
+  const Var constant = tape.constant(A);
+  const Var kept = x - constant, both = kept + kept;  // one operand alone wants it; both are one
+  kept.retain_grad();
+  both.retain_grad();
+  accu((constant - x) % (both + x) + (both + y)).backward();
+  // f = (c - x)(3 x - 2 c) + 2 (x - c) + y, so df/dx = 5 c - 6 x + 2 = 2 - x at x = c
+  BOOST_TEST(difference(x.grad(), 2 - A) == 0);
+  BOOST_TEST(difference(y.grad(), mat{{2, 2}}) == 0);
+  BOOST_TEST(difference(both.grad(), mat(2, 2, arma::fill::ones)) == 0);
+  BOOST_TEST(difference(kept.grad(), mat(2, 2, arma::fill::value(2))) == 0);
+  accu(both).backward();
+  BOOST_TEST(difference(kept.grad(), mat(2, 2, arma::fill::value(2))) == 0);
+  BOOST_TEST(difference(x.grad(), 4 - A) == 0);
+}
+
 BOOST_AUTO_TEST_CASE(a_second_backward_adds_to_the_leaves_alone) {
   Tape tape;
   Parameter w(A);

@@ -314,7 +314,8 @@ BOOST_AUTO_TEST_CASE(a_direction_that_splits_a_repeated_value_leaves_its_vectors
   };
   refused<ag::ValueError>(
       [&] { ag::jvp(exponential, one, across); },
-      "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the direction "
+      "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the "
+      "direction "
       "of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the choice; use "
       "spectral(A, f, df) for a function of the matrix, or functions of the eigenvalues alone");
   refused<ag::ValueError>(
@@ -323,7 +324,8 @@ BOOST_AUTO_TEST_CASE(a_direction_that_splits_a_repeated_value_leaves_its_vectors
       "direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
       "choice; use functions of the singular values alone, or of A itself (pinv, solve, norm)");
   BOOST_TEST(distance(std::get<1>(ag::jvp(exponential, one, one)), std::exp(1.0) * one) < 1e-14);
-  BOOST_TEST(distance(std::get<1>(ag::jvp([](Var a) { return expmat_sym(a); }, one, across)), std::exp(1.0) * across) < 1e-14);
+  BOOST_TEST(distance(std::get<1>(ag::jvp([](Var a) { return expmat_sym(a); }, one, across)), std::exp(1.0) * across) <
+             1e-14);
   const auto total = [](Var a) { return sum(eig_sym(a), 0) + sum(svd(a), 0); };
   BOOST_TEST(std::abs(std::get<1>(ag::jvp(total, one, one))(0) - 4) < 1e-14);
 }
@@ -352,6 +354,35 @@ BOOST_AUTO_TEST_CASE(gradients_at_a_constant_deficient_rank) {
   BOOST_TEST(rank(tape.constant(near), 0.01).item() == 1);
   BOOST_TEST(rank(tape.constant(near)).item() == 2);
   BOOST_TEST(!rank(tape.variable(near)).requires_grad());
+}
+
+BOOST_AUTO_TEST_CASE(decompositions_of_every_size_are_as_exact_as_armadillos) {
+  Tape tape;
+  for (const arma::uword n : {2u, 16u, 17u, 31u, 32u, 33u, 64u, 97u}) {
+    const auto unit = static_cast<double>(n) * arma::datum::eps;
+    for (const double size : {1.0, 1e-200, 1e200}) {
+      const mat a = size * positive(n, n);
+      const auto r = eig_sym(tape.constant(a), ag::with_vectors);
+      const mat w = r.values.value(), v = r.vectors.value();
+      BOOST_TEST(distance(w, arma::eig_sym(a)) <= 4 * unit);
+      BOOST_TEST(distance(v * diagmat(w) * v.t(), a) <= 8 * unit);
+      BOOST_TEST(distance(v.t() * v, arma::eye(n, n)) <= 4 * unit);
+    }
+    for (const auto& [rows, cols] : {std::pair{n, n}, {n + n / 3, n}, {n, n + 1}, {3 * n, n}})
+      for (const double size : {1.0, 1e-200}) {
+        const mat a = size * random(rows, cols, static_cast<unsigned>(rows + cols));
+        const auto r = svd_econ(tape.constant(a));
+        const mat u = r.U.value(), s = r.s.value(), v = r.V.value();
+        BOOST_TEST(distance(s, arma::svd(a)) <= 4 * unit);
+        BOOST_TEST(distance(u * diagmat(s) * v.t(), a) <= 16 * unit);
+        BOOST_TEST(distance(u.t() * u, arma::eye(s.n_rows, s.n_rows)) <= 8 * unit);
+        BOOST_TEST(distance(v.t() * v, arma::eye(s.n_rows, s.n_rows)) <= 8 * unit);
+      }
+  }
+  const mat deficient = random(60, 20, 1) * random(20, 50, 2);
+  const auto r = svd_econ(tape.constant(deficient));
+  BOOST_TEST(distance(r.U.value() * diagmat(r.s.value()) * r.V.value().t(), deficient) <= 1e-13);
+  BOOST_TEST(distance(r.V.value().t() * r.V.value(), arma::eye(50, 50)) <= 1e-13);
 }
 
 BOOST_AUTO_TEST_CASE(sub_gradients) {

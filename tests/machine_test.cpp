@@ -71,6 +71,16 @@ BOOST_AUTO_TEST_CASE(products_of_every_path_agree_with_armadillo) {
       }
 }
 
+BOOST_AUTO_TEST_CASE(what_says_how_openmp_waits_is_left_as_it_is) {
+  // This program went through restart_with_fast_blas() before main.
+  const char *policy = std::getenv("OMP_WAIT_POLICY"), *spin = std::getenv("GOMP_SPINCOUNT");
+  if (policy == nullptr) BOOST_REQUIRE(spin != nullptr);
+  BOOST_REQUIRE_EQUAL(setenv("GOMP_SPINCOUNT", "77", 1), 0);
+  setenv("OPENBLAS_CORETYPE", "Haswell", 0);  // so that it does not start again
+  ag::restart_with_fast_blas();
+  BOOST_TEST(std::string(std::getenv("GOMP_SPINCOUNT")) == "77");
+}
+
 BOOST_AUTO_TEST_CASE(a_product_over_nothing_is_zero_or_what_was_there) {
   arma::mat a(3, 0), b(0, 2), c(3, 2, arma::fill::value(arma::datum::nan));
   ag::detail::product<double>(false, false, 1, view(a, 3), view(b, 0), 0, view(c, 3));

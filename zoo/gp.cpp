@@ -224,29 +224,33 @@ Report gaussian_process(const GpOptions& options) {
   const arma::vec deviation = arma::sqrt(arma::diagvec(arma::pinv(fit.hessian)));
   for (arma::uword i = 0; i < parameters.size(); ++i) {
     const double here = std::exp(fit.theta[i]);
-    report.row({.id = fmt::format("gp.parameter.{}", parameters[i].id),
-                .label = parameters[i].label,
-                .published = whole ? std::optional(parameters[i].scikit_learn) : std::nullopt,
-                .here = here,
-                .note = fmt::format("x/: {:.2f}; the book: {}", std::exp(deviation[i]), parameters[i].book),
-                .decimals = 4});
+    report.row(
+        {.id = fmt::format("gp.parameter.{}", parameters[i].id),
+         .label = parameters[i].label,
+         .published = whole ? std::optional(parameters[i].scikit_learn) : std::nullopt,
+         .here = here,
+         .note = fmt::format("within a factor of {:.2f}; the book: {}", std::exp(deviation[i]), parameters[i].book),
+         .decimals = 4});
   }
   report.text(
-      "Published is scikit-learn's optimum on the same data, by L-BFGS from the book's numbers. The note gives the "
-      "factor of one standard deviation, from the inverse of the Hessian of the negative log likelihood.");
+      "Published is scikit-learn's optimum on the same data, by L-BFGS from the book's numbers. The factor is "
+      "one standard deviation, from the inverse of the Hessian of the negative log likelihood.");
 
   report.heading("What it says of years to come");
   const arma::vec at = arma::regspace(1958.0, 1.0 / 12, 2020);
   const auto [mean, sd] = predict(fit.theta, t, y, at);
   report.series({.id = "gp.prediction.mean", .x = numbers(at), .y = numbers(mean + level)});
   report.series({.id = "gp.prediction.deviation", .x = numbers(at), .y = numbers(sd)});
+  const arma::uvec ahead = arma::find(at >= t.back());  // before, the band is as narrow as the line
+  const arma::vec years = at.elem(ahead), middle = mean.elem(ahead) + level, band = 2 * sd.elem(ahead);
   report.figure(
       draw(Plot{.x_label = "year",
                 .y_label = "CO2, ppm",
-                .curves = {{"two standard deviations", numbers(at), numbers(mean + level + 2 * sd), Mark::dashed, 2},
-                           {"", numbers(at), numbers(mean + level - 2 * sd), Mark::dashed, 2},
+                .curves = {{"two standard deviations", numbers(years), numbers(middle + band), Mark::dashed, 2},
+                           {"", numbers(years), numbers(middle - band), Mark::dashed, 2},
                            {"expected", numbers(at), numbers(mean + level), Mark::line, 1},
-                           {"measured", numbers(t), numbers(ppm), Mark::dots, 8}}}),
+                           {"measured", numbers(t), numbers(ppm), Mark::dots, 8}},
+                .x_range = Range{1955, 2025}}),
       fmt::format("The record to 2001 and what the process expects until 2020. It says {:.1f} ± {:.1f} ppm for January "
                   "2020; as a process without a cause it knows nothing of emissions that grow.",
                   arma::as_scalar(mean.tail(1)) + level, 2 * arma::as_scalar(sd.tail(1))),

@@ -24,24 +24,14 @@ class Arena {
 
   /// Lives until `rewind`.
   void* take(std::size_t bytes) {
-    bytes = rounded(bytes);
+    bytes = bytes <= 8 ? 8 : rounded(bytes);
     // Vector loads want 64-byte alignment; a scalar node must not cost a cache line.
-    const std::size_t align = bytes < 64 ? 16 : 64;
-    while (current_ < blocks_.size()) {
-      const std::size_t start = (used_ + align - 1) & ~(align - 1);
-      if (start + bytes <= blocks_[current_].bytes) {
-        used_ = start + bytes;
-        return static_cast<char*>(blocks_[current_].memory) + start;
-      }
-      ++current_;
-      used_ = 0;
-    }
-    const std::size_t last = blocks_.empty() ? std::size_t{1} << 15 : blocks_.back().bytes;
-    const std::size_t size = std::max(bytes, std::min(2 * last, std::size_t{1} << 26));
-    blocks_.reserve(blocks_.size() + 1);
-    blocks_.push_back(new_block(size, bytes));
-    used_ = bytes;
-    return blocks_.back().memory;
+    const std::size_t align = bytes < 64 ? 8 : 64;
+    const std::size_t start = (used_ + align - 1) & ~(align - 1);
+    if (start + bytes > end_) [[unlikely]]
+      return take_elsewhere(bytes);
+    used_ = start + bytes;
+    return memory_ + start;
   }
 
   /// As `take`, but may be given back before the rewind.
@@ -52,7 +42,11 @@ class Arena {
     free.pop_back();
     return memory;
   }
-  void give_back(void* memory, std::size_t bytes) { free_[size_class(rounded(bytes))].push_back(memory); }
+  void give_back(void* memory, std::size_t bytes) {
+    const std::size_t c = size_class(rounded(bytes));
+    classes_ = std::max(classes_, c + 1);
+    free_[c].push_back(memory);
+  }
 
   /// A point in the order of the `take`s.
   struct Place {
@@ -72,18 +66,17 @@ class Arena {
   /// Gives back what was taken after that point.
   void rewind_to(Place p) {
     for (auto& f : free_) std::erase_if(f, [&](const void* m) { return taken_after(p, m); });
-    current_ = p.block;
+    enter(p.block);
     used_ = p.used;
   }
 
   void rewind() {
-    current_ = 0;
-    used_ = 0;
+    enter(0);
     forget_given_back();
   }
   /// What was given back is not lent again before the rewind: a replay goes on using it.
   void forget_given_back() {
-    for (auto& f : free_) f.clear();
+    while (classes_ > 0) free_[--classes_].clear();
   }
 
   std::size_t capacity() const {
@@ -98,6 +91,28 @@ class Arena {
     std::size_t bytes;
   };
 
+  void enter(std::size_t block) {
+    current_ = block;
+    used_ = 0;
+    memory_ = block < blocks_.size() ? static_cast<char*>(blocks_[block].memory) : nullptr;
+    end_ = block < blocks_.size() ? blocks_[block].bytes : 0;
+  }
+  void* take_elsewhere(std::size_t bytes) {
+    while (current_ < blocks_.size()) {
+      enter(current_ + 1);
+      if (bytes <= end_) {
+        used_ = bytes;
+        return memory_;
+      }
+    }
+    const std::size_t last = blocks_.empty() ? std::size_t{1} << 15 : blocks_.back().bytes;
+    const std::size_t size = std::max(bytes, std::min(2 * last, std::size_t{1} << 26));
+    blocks_.reserve(blocks_.size() + 1);
+    blocks_.push_back(new_block(size, bytes));
+    enter(blocks_.size() - 1);
+    used_ = bytes;
+    return memory_;
+  }
   /// Of `wanted` bytes, or of those needed when there are no more.
   Block new_block(std::size_t wanted, std::size_t needed) {
     if (wanted > needed) try {
@@ -123,9 +138,12 @@ class Arena {
 
   Backend* backend_;
   std::vector<Block> blocks_;
-  std::size_t current_ = 0;
+  std::size_t current_ = 0;  // the block in use, of which memory_ and end_ (bytes) are copies
   std::size_t used_ = 0;
+  std::size_t end_ = 0;
+  char* memory_ = nullptr;
   std::vector<void*> free_[176];
+  std::size_t classes_ = 0;  // none of the lists from here on holds anything
 };
 
 }  // namespace armagrad::detail

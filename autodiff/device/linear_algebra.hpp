@@ -19,6 +19,7 @@
 //   singular_values     out = singular values, descending;  svd: out, more_out = U, s, V, by their shapes
 //   gaps, sums, reciprocals, pinv, rank, cond     of values and vectors
 //   cholesky_gradient, between_vectors, pinv_gradient     first derivatives, in one pass
+//   turn_symmetric      out = A B A' for a symmetric B
 //   convolve            out(i) = sum over k of A(s i + t k + c) B(k), A continued by 0 (ConvOptions)
 //   invariant, unambiguous, moving, nothing_at_zero, finite_condition, varying   out = 0 (finite_condition: A), or an
 //                       error

@@ -4,6 +4,7 @@
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/autodiff/operations.hpp>
 #include <armagrad/autodiff/ops/known.hpp>
+#include <armagrad/autodiff/rows.hpp>
 #include <armagrad/autodiff/samples.hpp>
 
 namespace armagrad {
@@ -32,18 +33,6 @@ void Transpose::samples(Samples& s) {
   s.add({s.uniform(0, 3)}, f);
 }
 
-// out = in[0], repeated or summed where its shape says so, and scaled.
-template <class eT>
-void copy_operand(Eval<eT>& e, std::size_t k, eT alpha, eT beta) {
-  Command<eT> c;
-  c.kernel = &kernels<eT>::copy;
-  c.in[0] = e.in(k);
-  c.out = e.out();
-  c.alpha = alpha;
-  c.beta = beta;
-  e.run(c);
-}
-
 // A + s B with s = 1 or -1; rows, columns and 1x1 are broadcast.
 template <int s>
 struct AddOrSubtract {
@@ -53,9 +42,17 @@ struct AddOrSubtract {
   static constexpr bool in_place = true;
   static Shape shape(Operands& in) { return in.broadcast(0, 1); }
   template <class eT>
+  static constexpr const Kernel<eT>* kernel() {
+    using Row = std::conditional_t<s == 1, math::add_row, math::subtract_row>;
+    return &RowKernels<Row, eT>::value;
+  }
+  template <class eT>
   static void eval(Eval<eT>& e) {
-    if (e.in(0).data != e.out().data) copy_operand(e, 0, e.alpha, e.beta);
-    copy_operand(e, 1, s * e.alpha, eT(1));
+    e.run(e.command(*kernel<eT>()));
+  }
+  template <class eT>
+  static bool direct(Graph<eT>& g, std::uint32_t node) {
+    return g.hand_on(node, eT(s));
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
@@ -161,7 +158,7 @@ struct RepeatTo {
   }
   template <class eT>
   static void eval(Eval<eT>& e) {
-    copy_operand(e, 0, e.alpha, e.beta);
+    e.run(e.command(kernels<eT>::copy));
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include <armagrad/autodiff/device/products.hpp>
@@ -15,9 +16,18 @@ using arma::blas_int;
 
 // One register of the widest kind; narrower processors take several for it.
 template <class eT>
-using Lanes [[gnu::vector_size(64), gnu::aligned(alignof(eT)), gnu::may_alias]] = eT;
+using Lanes [[gnu::vector_size(64), gnu::may_alias]] = eT;
 template <class eT>
 constexpr std::size_t lanes = 64 / sizeof(eT);
+// Where a matrix's own memory is read and written, which may lie anywhere.
+template <class Register, class eT>
+void load(Register& to, const eT* from) {
+  std::memcpy(&to, from, sizeof to);
+}
+template <class Register, class eT>
+void store(eT* to, const Register& from) {
+  std::memcpy(to, &from, sizeof from);
+}
 
 constexpr std::size_t block = 32;  // substitution and Cholesky end their halving here
 constexpr std::size_t panel = 16;  // and LU here
@@ -120,7 +130,9 @@ std::size_t largest(const eT* x, std::size_t n) {
   Lanes<eT> most{};
   std::size_t i = 0;
   for (; i + lanes<eT> <= n; i += lanes<eT>) {
-    const Lanes<eT> v = *reinterpret_cast<const Lanes<eT>*>(x + i), size = v < 0 ? -v : v;
+    Lanes<eT> v;
+    load(v, x + i);
+    const Lanes<eT> size = v < 0 ? -v : v;
     most = size > most ? size : most;
   }
   eT best = 0;
@@ -153,15 +165,17 @@ void factorise_panel(Panel<eT>& p) {
     if (j >= p.m) continue;
     std::size_t i = done;
     for (; i + 2 * lanes<eT> <= p.m; i += 2 * lanes<eT>) {
-      auto* to = reinterpret_cast<Lanes<eT>*>(y + i);
-      Lanes<eT> s = to[0], t = to[1];
+      Lanes<eT> s, t, l;
+      load(s, y + i);
+      load(t, y + i + lanes<eT>);
       for (std::size_t k = 0; k < done; ++k) {
-        const auto* l = reinterpret_cast<const Lanes<eT>*>(p.a + i + k * p.lda);
-        s -= f[k] * l[0];
-        t -= f[k] * l[1];
+        load(l, p.a + i + k * p.lda);
+        s -= f[k] * l;
+        load(l, p.a + i + lanes<eT> + k * p.lda);
+        t -= f[k] * l;
       }
-      to[0] = s;
-      to[1] = t;
+      store(y + i, s);
+      store(y + i + lanes<eT>, t);
     }
     for (; i < p.m; ++i)
       for (std::size_t k = 0; k < done; ++k) y[i] -= f[k] * p.a[i + k * p.lda];

@@ -249,6 +249,23 @@ void between_vectors(const Command<eT>& c) {
   for (std::size_t i = 0; i < n; ++i) c.out.data[i * (n + 1)] = o.values ? c.in[2].data[i] : eT(0);
 }
 
+// V X V' for a symmetric X, of which half is computed.   in: V, X
+template <class eT>
+void turn_symmetric(const Command<eT>& c) {
+  const View<const eT> v = c.in[0], x = c.in[1];
+  const std::size_t n = v.rows;
+  constexpr std::size_t block = 64, tile = 16;
+  Scratch scratch;
+  eT *t = scratch.take<eT>(n * n), *y = c.out.data;
+  multiply(false, false, n, n, n, v.data, v.ld, x.data, x.ld, t, n);
+  for (std::size_t j = 0; j < n; j += block)  // from the diagonal down
+    multiply(false, true, n - j, std::min(block, n - j), n, t + j, n, v.data + j, v.ld, y + j * (n + 1), n);
+  for (std::size_t k = 0; k < n; k += tile)
+    for (std::size_t q = k; q < n; q += tile)
+      for (std::size_t i = q; i < std::min(q + tile, n); ++i)
+        for (std::size_t j = k; j < std::min(k + tile, i); ++j) y[j + i * n] = y[i + j * n];
+}
+
 // 0; throws if a column of X that belongs to a singular value 0 is not 0.   in: X, s
 template <class eT>
 void require_nothing_at_zero(const Command<eT>& c) {
@@ -472,6 +489,15 @@ struct BetweenVectors {
     run_kernel<"between_vectors", between_vectors<eT>>(e, 0, e.size());
   }
 };
+struct TurnSymmetric {
+  static constexpr auto name = "eig_sym";
+  static constexpr const char* operands[] = {"V", "X", nullptr};
+  static Shape shape(Operands& in) { return in[0]; }
+  template <class eT>
+  static void eval(Eval<eT>& e) {
+    run_kernel<"turn_symmetric", turn_symmetric<eT>>(e, 0, 2);
+  }
+};
 struct RequireNothingAtZero {
   static constexpr auto name = "vectors";
   using Attributes = AskedBy;
@@ -527,7 +553,7 @@ struct EigSym {
     const AmbiguityOptions o{name, values, false, true};
     if (m.graph().may_fuse()) {
       const Var<eT> inner = apply<BetweenVectors>(o, m, w, values ? r.grad(0) : w);
-      return r.accumulate(0, matmul(matmul(v, inner), v.t()));
+      return r.accumulate(0, apply<TurnSymmetric>(v, inner));
     }
     Var<eT> inner = skew(m) % apply<Gaps>(w);
     inner = inner + (values ? apply<RequireUnambiguous>(o, m, w, r.grad(0)) : apply<RequireUnambiguous>(o, m, w));

@@ -84,6 +84,8 @@ void add_elementwise(Table<eT>& table) {
 #undef ARMAGRAD_BINARY
 #undef ARMAGRAD_MASK
 #undef ARMAGRAD_MASKED
+  add_row<math::add_row>(table);
+  add_row<math::subtract_row>(table);
 }
 template void add_elementwise(Table<float>&);
 template void add_elementwise(Table<double>&);

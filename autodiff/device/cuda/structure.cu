@@ -476,6 +476,15 @@ void moving(Context& context, const Command<eT>& c) {
                            detail::split_by_direction);
 }
 template <class eT>
+void turn_symmetric(Context& context, const Command<eT>& c) {
+  if (c.out.size() == 0) return;
+  const auto [room] = carve(context, Piece<eT>{c.out.size()});
+  const View<eT> t = view(room, c.out.rows, c.out.cols);
+  multiply(context, 0, c.in[0], c.in[1], t);
+  multiply<eT>(context, transpose_b, t, c.in[0], c.out);
+}
+
+template <class eT>
 void between_vectors(Context& context, const Command<eT>& c) {
   const auto& o = attributes_of<detail::AmbiguityOptions>(c);
   const View<const eT> w = c.in[1];
@@ -551,6 +560,7 @@ void add_structure(Table<eT>& table) {
   add("pinv", &with_context<eT, &pinv<eT>>);
   add("rank", &with_context<eT, &rank<eT>>);
   add("convolve", &with_context<eT, &convolve<eT>>);
+  add("turn_symmetric", &with_context<eT, &turn_symmetric<eT>>);
   add("cond", &with_context<eT, &cond<eT>>);
   add_reading("sort", &with_context<eT, &sort<eT>>);
   add_reading("finite_condition", &with_context<eT, &finite_condition<eT>>);

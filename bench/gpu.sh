@@ -97,7 +97,7 @@ run() {
   for_at_most() {
     local most=$1 left=$((limit - SECONDS))
     shift
-    ((left > 1)) || { echo "bench/gpu.sh: no time is left for ${1##*/}"; return 1; }
+    ((left > 1)) || { echo "bench/gpu.sh: no time is left for ${1##*/}" >&2; return 1; }
     timeout "$((most < left ? most : left))" "$@"
   }
   own() {
@@ -111,7 +111,8 @@ run() {
 
   # In turns, so that both see the same machine; what counts is the better time of each.
   figures() {
-    own 80 "$place/gpu_bench" cuda "$each" | sed 's/^/armagrad /' >>"$results/figures.txt"
+    own 80 "$place/gpu_bench" cuda "$each" | sed 's/^/armagrad /' >>"$results/figures.txt" ||
+      echo "The benchmark did not come to its end in round $1"
     if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
       for_at_most 60 python3 "$place/peer.py" "$each" | sed 's/^/pytorch /' >>"$results/figures.txt" || true
     elif (($1 == 1)); then

@@ -15,8 +15,9 @@ namespace armagrad::cuda {
 #define ARMAGRAD_SOLVER_FUNCTIONS(F)                                                                                  \
   F(getrf_bufferSize)                                                                                                 \
   F(getrf)                                                                                                            \
-  F(getrs) F(potrf_bufferSize) F(potrf) F(geqrf_bufferSize) F(geqrf) F(orgqr_bufferSize) F(orgqr) F(syevd_bufferSize) \
-      F(syevd) F(gesvd_bufferSize) F(gesvd)
+  F(getrs)                                                                                                            \
+  F(potrf_bufferSize) F(potrf) F(geqrf_bufferSize) F(geqrf) F(orgqr_bufferSize) F(orgqr) F(syevd_bufferSize) F(syevd) \
+      F(gesvd_bufferSize) F(gesvd)
 
 template <class eT>
 struct SolverFunctions;

@@ -12,12 +12,11 @@ namespace armagrad::cuda {
 
 // ---- cuSOLVER, loaded by the first command that needs it
 
-#define ARMAGRAD_SOLVER_FUNCTIONS(F)                                                                                  \
-  F(getrf_bufferSize)                                                                                                 \
-  F(getrf)                                                                                                            \
-  F(getrs)                                                                                                            \
-  F(potrf_bufferSize) F(potrf) F(geqrf_bufferSize) F(geqrf) F(orgqr_bufferSize) F(orgqr) F(syevd_bufferSize) F(syevd) \
-      F(gesvd_bufferSize) F(gesvd)
+// clang-format off
+#define ARMAGRAD_SOLVER_FUNCTIONS(F)                                                          \
+  F(getrf_bufferSize) F(getrf) F(getrs) F(potrf_bufferSize) F(potrf) F(geqrf_bufferSize) F(geqrf) \
+  F(orgqr_bufferSize) F(orgqr) F(syevd_bufferSize) F(syevd) F(gesvd_bufferSize) F(gesvd)
+// clang-format on
 
 template <class eT>
 struct SolverFunctions;

@@ -25,7 +25,8 @@ void same(const char* text, const Mat<eT>& actual, const Mat<eT>& expected) {
   BOOST_TEST_CONTEXT(text) {
     BOOST_REQUIRE_EQUAL(actual.n_rows, expected.n_rows);
     BOOST_REQUIRE_EQUAL(actual.n_cols, expected.n_cols);
-    BOOST_TEST(approx_equal(actual, expected, "reldiff", eT(is_same_v<eT, float> ? 1e-5 : 1e-13)));
+    // Solving with a random matrix may lose two digits, and our LU rounds otherwise than LAPACK's.
+    BOOST_TEST(approx_equal(actual, expected, "reldiff", eT(is_same_v<eT, float> ? 1e-4 : 1e-12)));
   }
 }
 

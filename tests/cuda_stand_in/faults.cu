@@ -60,28 +60,36 @@ void launch_captured(Work work, int times = 1, void* free_before = nullptr) {
   cudaGraphDestroy(graph);
 }
 
-/// C (2x2, at x) = A (2 x k) B (k x 2), all in the nine floats at x but C, and A and B with these leading dimensions.
-void product(float* x, int m, int k, int lda, int ldb) {
+cublasHandle_t blas_handle() {
   static cublasHandle_t blas = [] {
     cublasHandle_t handle;
     cublasCreate(&handle);
     return handle;
   }();
-  const float one = 1, zero = 0;
-  float* a = nullptr;
-  cudaMalloc(reinterpret_cast<void**>(&a), 64 * sizeof(float));
-  if (a == nullptr) a = x + 4;  // while a stream captures
-  cublasSgemm(blas, CUBLAS_OP_N, CUBLAS_OP_N, m, 2, k, &one, a, lda, a, ldb, &zero, x, m);
-  cudaFree(a == x + 4 ? nullptr : a);
+  return blas;
 }
-
-/// A call of cuSOLVER with what is named wrong about it.
-void factorise(const std::string& what) {
+cusolverDnHandle_t solver_handle() {
   static cusolverDnHandle_t solver = [] {
     cusolverDnHandle_t handle;
     cusolverDnCreate(&handle);
     return handle;
   }();
+  return solver;
+}
+
+/// C (2x2, at x) = A (2 x k) B (k x 2), all in the nine floats at x but C, and A and B with these leading dimensions.
+void product(float* x, int m, int k, int lda, int ldb) {
+  const float one = 1, zero = 0;
+  float* a = nullptr;
+  cudaMalloc(reinterpret_cast<void**>(&a), 64 * sizeof(float));
+  if (a == nullptr) a = x + 4;  // while a stream captures
+  cublasSgemm(blas_handle(), CUBLAS_OP_N, CUBLAS_OP_N, m, 2, k, &one, a, lda, a, ldb, &zero, x, m);
+  cudaFree(a == x + 4 ? nullptr : a);
+}
+
+/// A call of cuSOLVER with what is named wrong about it.
+void factorise(const std::string& what) {
+  const cusolverDnHandle_t solver = solver_handle();
   float* a = nullptr;
   int *pivots = nullptr, host[8] = {};
   cudaMalloc(reinterpret_cast<void**>(&a), 256 * sizeof(float));
@@ -128,17 +136,14 @@ extern "C" __attribute__((visibility("default"))) const char* cuda_stand_in_seed
                            "little scratch memory", "SVD of a wide matrix", "more columns of Q than rows"})
     if (is(name)) factorise(name);
   if (is("substitution over its matrix")) {
-    cublasHandle_t blas = nullptr;
-    cublasCreate(&blas);
     const float one = 1;
-    cublasStrsm(blas, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT, 2, 2, &one, x, 2,
-                x + 2, 2);
+    cublasStrsm(blas_handle(), CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT, 2, 2, &one,
+                x, 2, x + 2, 2);
   }
   if (is("factorisation while capturing"))
     launch_captured([=] {
-      cusolverDnHandle_t solver = nullptr;
-      cusolverDnCreate(&solver);
-      cusolverDnSgetrf(solver, 1, 1, x, 1, x + 1, reinterpret_cast<int*>(x + 4), reinterpret_cast<int*>(x + 5));
+      cusolverDnSgetrf(solver_handle(), 1, 1, x, 1, x + 1, reinterpret_cast<int*>(x + 4),
+                       reinterpret_cast<int*>(x + 5));
     });
   if (is("wait") || is("no wait")) {
     float here = -1;

@@ -71,14 +71,14 @@ std::string message_of(F f) {
   }
   return "no DeviceError";
 }
-/// What Device::cuda() throws in a process of its own, with this plug-in named (or none).
-inline std::string why_not(const char* plugin) {
+/// The text that f returns in a process of its own.
+template <class F>
+std::string said_by_child(F f) {
   int ends[2];
   BOOST_REQUIRE(pipe(ends) == 0);
   const pid_t child = fork();
   if (child == 0) {
-    plugin == nullptr ? unsetenv("ARMAGRAD_CUDA_PLUGIN") : setenv("ARMAGRAD_CUDA_PLUGIN", plugin, 1);
-    const std::string text = message_of([] { armagrad::Device::cuda(); });
+    const std::string text = f();
     _exit(write(ends[1], text.data(), text.size()) < 0);
   }
   close(ends[1]);
@@ -87,6 +87,13 @@ inline std::string why_not(const char* plugin) {
   close(ends[0]);
   waitpid(child, nullptr, 0);
   return text;
+}
+/// What Device::cuda() throws in a process of its own, with this plug-in named (or none).
+inline std::string why_not(const char* plugin) {
+  return said_by_child([plugin] {
+    plugin == nullptr ? unsetenv("ARMAGRAD_CUDA_PLUGIN") : setenv("ARMAGRAD_CUDA_PLUGIN", plugin, 1);
+    return message_of([] { armagrad::Device::cuda(); });
+  });
 }
 inline void check_contains(const std::string& text, const std::string& part) {
   BOOST_CHECK_MESSAGE(text.find(part) != std::string::npos, "'" << text << "' lacks '" << part << "'");

@@ -45,22 +45,13 @@ std::string value_error_of(F f) {
 BOOST_AUTO_TEST_CASE(without_cusolver_its_operations_are_refused_by_name_and_the_rest_works) {
   if (skipped(true)) return;
   device();
-  int ends[2];
-  BOOST_REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();  // here it may be loaded already
-  if (child == 0) {
+  const std::string text = said_by_child([] {  // here it may be loaded already
     exported<void(const char*)>("cuda_stand_in_pretend")("no cuSOLVER");
     Tape<float> tape{Device(device())};
     const auto a = tape.variable(regular<float>(3, 1));
-    std::string text = message_of([&] { solve(a, a); }) + "|" + message_of([&] { eig_sym(0.5f * (a + a.t())); }) + "|";
-    text += std::isfinite(accu(solve(trimatu(a), a)).item()) ? "triangles are solved" : "no";
-    _exit(write(ends[1], text.data(), text.size()) < 0);
-  }
-  close(ends[1]);
-  std::string text(2000, ' ');
-  text.resize(static_cast<std::size_t>(std::max<ssize_t>(read(ends[0], text.data(), text.size()), 0)));
-  close(ends[0]);
-  waitpid(child, nullptr, 0);
+    return message_of([&] { solve(a, a); }) + "|" + message_of([&] { eig_sym(0.5f * (a + a.t())); }) + "|" +
+           (std::isfinite(accu(solve(trimatu(a), a)).item()) ? "triangles are solved" : "no");
+  });
   check_contains(text,
                  "operation solve has no implementation on the CUDA device of this machine: it needs cuSOLVER, "
                  "and libcusolver.so.");

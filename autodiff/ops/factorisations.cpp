@@ -69,7 +69,7 @@ template <class eT>
 void cholesky_gradient(const Command<eT>& c) {
   const View<const eT> r = c.in[0], g = c.in[1];
   const std::size_t n = r.rows;
-  constexpr std::size_t block = 64, tile = 16;
+  constexpr std::size_t block = 64;
   Scratch scratch;
   eT *x = scratch.take<eT>(n * n), *w = c.out.data;
   for (std::size_t first = 0; first < n; first += block) {
@@ -82,16 +82,12 @@ void cholesky_gradient(const Command<eT>& c) {
     }
     substitute(true, false, false, next, size, r.data, r.ld, x + first * n, n);
   }
-  for (std::size_t k = 0; k < n; k += tile)  // W = x'
-    for (std::size_t q = 0; q < n; q += tile)
-      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
-        for (std::size_t i = q; i < std::min(q + tile, n); ++i) w[i + j * n] = x[j + i * n];
+  for_pairs(n, [=](std::size_t i, std::size_t j) {  // W = x'
+    w[i + j * n] = x[j + i * n];
+    w[j + i * n] = x[i + j * n];
+  });
   substitute(true, false, false, n, n, r.data, r.ld, w, n);
-  for (std::size_t k = 0; k < n; k += tile)
-    for (std::size_t q = k; q < n; q += tile)
-      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
-        for (std::size_t i = std::max(q, j); i < std::min(q + tile, n); ++i)
-          w[i + j * n] = w[j + i * n] = w[i + j * n] + w[j + i * n];
+  for_pairs(n, [=](std::size_t i, std::size_t j) { w[i + j * n] = w[j + i * n] = w[i + j * n] + w[j + i * n]; });
 }
 
 // out: L (m x k), U (k x n), P (m x m) with P' L U = A, k = min(m, n)

@@ -74,26 +74,12 @@ eT norm1_of_finite(const char* operation, View<const eT> a) {
   return norm;
 }
 
-namespace {
-
-// Calls f(x, y, i, j) with A(i, j) and A(j, i) for i >= j, block by block: a column of A and a row of it at once.
-template <class eT, class F>
-void for_pairs(View<const eT> a, F f) {
-  constexpr std::size_t block = 16;
-  const std::size_t n = a.rows;
-  for (std::size_t c = 0; c < n; c += block)
-    for (std::size_t r = c; r < n; r += block)
-      for (std::size_t j = c; j < std::min(c + block, n); ++j)
-        for (std::size_t i = std::max(r, j); i < std::min(r + block, n); ++i)
-          f(a.data[i + j * a.ld], a.data[j + i * a.ld], i, j);
-}
-
-}  // namespace
-
 template <class eT>
 void load_symmetric_part(View<const eT> a, eT* to) {
   const std::size_t n = a.rows;
-  for_pairs(a, [=](eT x, eT y, std::size_t i, std::size_t j) { to[i + j * n] = to[j + i * n] = (x + y) / 2; });
+  for_pairs(n, [=](std::size_t i, std::size_t j) {
+    to[i + j * n] = to[j + i * n] = (a.data[i + j * a.ld] + a.data[j + i * a.ld]) / 2;
+  });
 }
 
 template <class eT>
@@ -101,7 +87,8 @@ void load_symmetric(const char* operation, View<const eT> a, eT* to) {
   const std::size_t n = a.rows;
   eT largest = 0, apart = 0;
   bool finite = true;
-  for_pairs(a, [&, to, n](eT x, eT y, std::size_t i, std::size_t j) {
+  for_pairs(n, [&, to, n](std::size_t i, std::size_t j) {
+    const eT x = a.data[i + j * a.ld], y = a.data[j + i * a.ld];
     const eT mean = (x + y) / 2, difference = std::abs(x - y);
     to[i + j * n] = to[j + i * n] = mean;
     finite &= mean - mean == eT(0);

@@ -100,6 +100,16 @@ eT norm1(View<const eT> a);
 /// The same; throws, naming `operation`, where A holds NaN or infinity.
 template <class eT>
 eT norm1_of_finite(const char* operation, View<const eT> a);
+/// Calls f(i, j) for the elements at and below the diagonal, i >= j, in tiles: what f reads at (i, j) and at (j, i)
+/// then stays in the cache.
+template <class F>
+void for_pairs(std::size_t n, F f) {
+  constexpr std::size_t tile = 16;
+  for (std::size_t c = 0; c < n; c += tile)
+    for (std::size_t r = c; r < n; r += tile)
+      for (std::size_t j = c; j < std::min(c + tile, n); ++j)
+        for (std::size_t i = std::max(r, j); i < std::min(r + tile, n); ++i) f(i, j);
+}
 /// (A + A') / 2 into the n x n `to`. Throws, naming `operation`, unless A is finite and symmetric up to rounding.
 template <class eT>
 void load_symmetric(const char* operation, View<const eT> a, eT* to);

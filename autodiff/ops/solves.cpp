@@ -168,13 +168,8 @@ void write_inverse(Lu<eT>& lu, View<eT> y) {
 
 template <class eT>
 void transpose_in_place(View<eT> y) {
-  constexpr std::size_t block = 16;
   const std::size_t n = y.rows;
-  for (std::size_t c = 0; c < n; c += block)
-    for (std::size_t r = c; r < n; r += block)
-      for (std::size_t j = c; j < std::min(c + block, n); ++j)
-        for (std::size_t i = std::max(r, j + 1); i < std::min(r + block, n); ++i)
-          std::swap(y.data[i + j * n], y.data[j + i * n]);
+  for_pairs(n, [=](std::size_t i, std::size_t j) { std::swap(y.data[i + j * n], y.data[j + i * n]); });
 }
 
 // in: LU
@@ -343,11 +338,7 @@ void cholesky_inverse(const Command<eT>& c) {
     const std::size_t size = std::min(block, n - j);
     multiply(false, true, j + size, size, n - j, x + j * n, n, x + j * (n + 1), n, y + j * n, n);
   }
-  constexpr std::size_t tile = 16;
-  for (std::size_t k = 0; k < n; k += tile)
-    for (std::size_t q = k; q < n; q += tile)
-      for (std::size_t j = k; j < std::min(k + tile, n); ++j)
-        for (std::size_t i = std::max(q, j + 1); i < std::min(q + tile, n); ++i) y[i + j * n] = y[j + i * n];
+  for_pairs(n, [=](std::size_t i, std::size_t j) { y[i + j * n] = y[j + i * n]; });
 }
 // in: R
 template <class eT>

@@ -254,16 +254,13 @@ template <class eT>
 void turn_symmetric(const Command<eT>& c) {
   const View<const eT> v = c.in[0], x = c.in[1];
   const std::size_t n = v.rows;
-  constexpr std::size_t block = 64, tile = 16;
+  constexpr std::size_t block = 64;
   Scratch scratch;
   eT *t = scratch.take<eT>(n * n), *y = c.out.data;
   multiply(false, false, n, n, n, v.data, v.ld, x.data, x.ld, t, n);
   for (std::size_t j = 0; j < n; j += block)  // from the diagonal down
     multiply(false, true, n - j, std::min(block, n - j), n, t + j, n, v.data + j, v.ld, y + j * (n + 1), n);
-  for (std::size_t k = 0; k < n; k += tile)
-    for (std::size_t q = k; q < n; q += tile)
-      for (std::size_t i = q; i < std::min(q + tile, n); ++i)
-        for (std::size_t j = k; j < std::min(k + tile, i); ++j) y[j + i * n] = y[i + j * n];
+  for_pairs(n, [=](std::size_t i, std::size_t j) { y[j + i * n] = y[i + j * n]; });
 }
 
 // 0; throws if a column of X that belongs to a singular value 0 is not 0.   in: X, s

@@ -1090,7 +1090,7 @@ struct Rank {
           y.backward();
           return y;
         },
-        "backward: nothing this Var was computed from requires a gradient");
+        "backward: rank has no gradient");
   }
 };
 

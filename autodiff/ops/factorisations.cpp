@@ -185,7 +185,7 @@ QrResult<eT> results_of(Var<eT> q) {
   return {q, result_of(q, 1)};
 }
 
-// The gradient by a square or tall A = Q R, from those by Q and R: with M = R dR' - dQ' Q,
+// The gradient by a tall A = Q R, from those by Q and R: with M = R dR' - dQ' Q,
 // dA = (dQ + Q sym(M)) R^-T, where sym repeats the lower triangle.
 template <class eT>
 Var<eT> qr_gradient(Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by, Shape a) {
@@ -193,13 +193,17 @@ Var<eT> qr_gradient(Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by
   return times_inverse_transposed(dq + matmul(q, symmatl(m)), r, by, a);
 }
 
-// With A = [X Y] = Q [U V]: V = Q' Y, so dY = Q dV, and Y dV' is what V adds to dQ.
+// The same for a square Q: what is on and above the diagonal of Q' dQ cancels, and is left out. Of a wide
+// A = [X Y] = Q [U V] the gradient by Y is Q dV, and as V = Q' Y, Y dV' adds to dQ: with S = U dU' and
+// Z = Q' dQ + V dV', dX = Q (symmatl(S) + tril(Z - Z', -1)) U^-T.
 template <class eT>
-Var<eT> wide_qr_gradient(Var<eT> a, Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by) {
-  const arma::uword m = a.n_rows();
-  const Var<eT> dv = right(dr, m);
-  const Var<eT> dx = qr_gradient(q, left(r, m), dq + matmul(right(a, m), dv.t()), left(dr, m), by, a.shape());
-  return join_rows(dx, matmul(q, dv));
+Var<eT> wide_qr_gradient(Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by) {
+  const arma::uword m = q.n_rows();
+  const bool wide = m < r.n_cols();
+  const Var<eT> turned = matmul(q.t(), dq), z = wide ? turned + matmul(right(r, m), right(dr, m).t()) : turned;
+  const Var<eT> inner = symmatl(matmul(left(r, m), left(dr, m).t())) + trimatl(z - z.t(), -1);
+  const Var<eT> dx = times_inverse_transposed(matmul(q, inner), left(r, m), by, r.shape());
+  return wide ? join_rows(dx, matmul(q, right(dr, m))) : dx;
 }
 
 // With W = dA R^-1 and M = Q' W = Q' dQ + dR R^-1, of which one is skew and the other, T, upper triangular:
@@ -488,10 +492,10 @@ struct QrEcon {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     if (r.result(0).n_elem() == 0) return;
-    const Var<eT> a = r.operand(0), q = r.result(0), rr = r.result(1), dq = r.grad(0);
+    const Var<eT> q = r.result(0), rr = r.result(1), dq = r.grad(0);
     const Var<eT> dr = r.has_grad(1) ? r.grad(1) : r.constant(rr.shape(), 0);
-    r.accumulate(0, a.n_rows() < a.n_cols() ? wide_qr_gradient(a, q, rr, dq, dr, name)
-                                            : qr_gradient(q, rr, dq, dr, name, a.shape()));
+    const Shape a = r.operand(0).shape();
+    r.accumulate(0, a.rows <= a.cols ? wide_qr_gradient(q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name, a));
   }
   template <class eT>
   static void jvp(ForwardRule<eT>& r) {
@@ -569,18 +573,16 @@ struct Qr {
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
-    const Var<eT> a = r.operand(0), q = r.result(0), rr = r.result(1), dq = r.grad(0);
-    const arma::uword m = a.n_rows(), n = a.n_cols();
+    const Var<eT> q = r.result(0), rr = r.result(1), dq = r.grad(0);
+    const Shape a = r.operand(0).shape();
+    const arma::uword m = a.rows, n = a.cols;
     if (m == 0 || n == 0) return;
     const Var<eT> dr = r.has_grad(1) ? r.grad(1) : r.constant(rr.shape(), 0);
-    if (m <= n) {
-      r.accumulate(0, m < n ? wide_qr_gradient(a, q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name, a.shape()));
-      return;
-    }
+    if (m <= n) return r.accumulate(0, wide_qr_gradient(q, rr, dq, dr, name));
     const Var<eT> q1 = left(q, n), q2 = right(q, n), dq2 = right(dq, n);
     const Var<eT> dq1 = left(dq, n) - matmul(q2, matmul(dq2.t(), q1));
-    r.accumulate(0, qr_gradient(q1, above(rr, n), dq1, above(dr, n), name, a.shape()) +
-                        require_any_basis(matmul(q2.t(), dq2), name));
+    r.accumulate(
+        0, qr_gradient(q1, above(rr, n), dq1, above(dr, n), name, a) + require_any_basis(matmul(q2.t(), dq2), name));
   }
   template <class eT>
   static void jvp(ForwardRule<eT>& r) {

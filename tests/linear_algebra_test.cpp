@@ -828,7 +828,8 @@ BOOST_AUTO_TEST_CASE(gradients_agree_with_a_50_digit_reference_as_well_as_those_
     dot(y, tape.constant(weights(y))).backward();
     double error = 0;
     for (std::size_t k = 0; k < in.size(); ++k) error = std::max(error, distance(in[k].grad(), c.gradients[k]));
-    std::cout << fmt::format("{:18} {:9} {:9.1e} {:9.1e}\n", c.operation, c.family, error, c.torch_error);
+    const std::string theirs = std::isnan(c.torch_error) ? "none" : fmt::format("{:.1e}", c.torch_error);
+    std::cout << fmt::format("{:18} {:9} {:9.1e} {:>9}\n", c.operation, c.family, error, theirs);
     // At condition 1e8 a backward stable algorithm may lose 8 digits, in two steps somewhat more.
     const bool ill = c.family.find("ill") != std::string::npos;
     BOOST_TEST(error < (ill ? std::max(1e-8, 10 * c.torch_error) : 2e-14),

@@ -17,6 +17,7 @@
 //   lu                  out, more_out = L, U, P;  qr: out, more_out[0] = Q, R, square or economical by their shapes
 //   eigen               out = eigenvalues, ascending, more_out[0] = vectors unless it has no data, of a symmetric A
 //   singular_values     out = singular values, descending;  svd: out, more_out = U, s, V, by their shapes
+//                       (eigen, svd and qr: where A leaves vectors free they are reflected, see generic_element)
 //   gaps, sums, reciprocals, pinv, rank, cond     of values and vectors
 //   cholesky_gradient, between_vectors, pinv_gradient     first derivatives, in one pass
 //   turn_symmetric      out = A B A' for a symmetric B

@@ -35,6 +35,7 @@ void for_equal_values(const eT* w, std::size_t count, eT top, F f) {
     if (end - i > 1) f(i, end - i);
   }
 }
+
 // Values and, with more_out[0], vectors of a symmetric matrix, ascending.
 template <class eT>
 void eigen_host(const Command<eT>& c) {
@@ -963,8 +964,7 @@ struct SvdEcon {
         "svd_econ: the singular values 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the "
         "incoming gradient depends on which were chosen; use functions of A itself (pinv, solve, norm), "
         "trace(spectral(A.t() * A, f, df)) for a sum over the squares of the singular values, or, for first "
-        "derivatives, "
-        "functions of the singular values alone");
+        "derivatives, functions of the singular values alone");
     s.fails(
         {arma::mat{{1, 0}, {0, 0}, {0, 0}}},
         [](const auto& in) {

@@ -57,20 +57,20 @@ class Armagrad final : public ag::bench::Contestant {
 
   void step() override {
     if (replay_) {
-      if (input_) replay_->set(*input_, attacked_);
+      if (input_) replay_->set(*input_, attacked_);  // which it is: nothing to copy
       replay_->run();
     } else if (replays_) {  // capturing runs the step, too
       const auto x = tape_.borrow(x_);
       const auto labels = tape_.labels(labels_);
-      if (p_.step == Problem::Step::attack) input_ = tape_.variable(attacked_);
+      if (p_.step == Problem::Step::attack) input_ = tape_.borrow_variable(attacked_);
       replay_.emplace(tape_.capture([&] { record(x, labels); }));
     } else {
       tape_.rewind();
-      if (p_.step == Problem::Step::attack) input_ = tape_.variable(attacked_);
+      if (p_.step == Problem::Step::attack) input_ = tape_.borrow_variable(attacked_);
       record(tape_.borrow(x_), labels_);
     }
     if (p_.step == Problem::Step::attack) {
-      const arma::fmat gradient = input_->grad();
+      const arma::fmat gradient = input_->grad_view();
       const float alpha = p_.alpha, epsilon = p_.epsilon;
       const float *x = x_.memptr(), *g = gradient.memptr();
       float *delta = delta_.memptr(), *attacked = attacked_.memptr();

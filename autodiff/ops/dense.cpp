@@ -1,33 +1,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
 #include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/ops/dense.hpp>
+#include <armagrad/autodiff/ops/lanes.hpp>
 
 namespace armagrad::detail {
 
 namespace {
 
 using arma::blas_int;
-
-// One register of the widest kind; narrower processors take several for it.
-template <class eT>
-using Lanes [[gnu::vector_size(64), gnu::may_alias]] = eT;
-template <class eT>
-constexpr std::size_t lanes = 64 / sizeof(eT);
-// Where a matrix's own memory is read and written, which may lie anywhere.
-template <class Register, class eT>
-void load(Register& to, const eT* from) {
-  std::memcpy(&to, from, sizeof to);
-}
-template <class Register, class eT>
-void store(eT* to, const Register& from) {
-  std::memcpy(to, &from, sizeof from);
-}
 
 constexpr std::size_t block = 32;  // substitution and Cholesky end their halving here
 constexpr std::size_t panel = 16;  // and LU here

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 namespace armagrad::detail {
 
@@ -25,6 +26,21 @@ void load(Register& to, const eT* from) {
 template <class Register, class eT>
 void store(eT* to, const Register& from) {
   std::memcpy(to, &from, sizeof from);
+}
+
+template <std::size_t distance, class eT, std::size_t... lane>
+void exchange_lanes(Lanes<eT>& a, Lanes<eT>& b, std::index_sequence<lane...>) {
+  constexpr std::size_t n = sizeof...(lane);
+  const Lanes<eT> x = a, y = b;
+  a = __builtin_shufflevector(x, y, ((lane & distance) != 0 ? n + lane - distance : lane)...);
+  b = __builtin_shufflevector(x, y, ((lane & distance) != 0 ? n + lane : lane + distance)...);
+}
+/// A square of as many registers as each has lanes, transposed.
+template <class eT, std::size_t distance = lanes<eT> / 2>
+void transpose(Lanes<eT> (&x)[lanes<eT>]) {
+  for (std::size_t i = 0; i < lanes<eT>; ++i)
+    if ((i & distance) == 0) exchange_lanes<distance, eT>(x[i], x[i + distance], std::make_index_sequence<lanes<eT>>{});
+  if constexpr (distance > 1) transpose<eT, distance / 2>(x);
 }
 
 template <class eT>

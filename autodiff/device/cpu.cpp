@@ -13,6 +13,7 @@
 #include <armagrad/autodiff/armadillo.hpp>
 #include <armagrad/autodiff/device/kernels.hpp>
 #include <armagrad/autodiff/device/lanes.hpp>
+#include <armagrad/autodiff/device/memory.hpp>
 #include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/device/threads.hpp>
 #include <armagrad/autodiff/device/versions.hpp>
@@ -48,7 +49,7 @@ class Cpu final : public Backend {
   Cpu() { detail::say_blas_advice_once(); }
   const char* name() const override { return "cpu"; }
   void* allocate(std::size_t bytes) override {
-    void* memory = std::aligned_alloc(64, (std::max<std::size_t>(bytes, 1) + 63) / 64 * 64);
+    void* memory = detail::allocate_aligned(bytes);
     if (memory == nullptr)
       throw DeviceError(fmt::format("cpu: out of memory: {:.1f} MB asked for; use a smaller batch or rewind the tape",
                                     static_cast<double>(bytes) / 1e6));

@@ -521,17 +521,24 @@ void Graph<eT>::forget_gradients(std::uint32_t root) {
 }
 
 namespace {
-void check_root(const char* what, Shape shape, bool needs_gradient) {
+template <class eT>
+void check_root(const char* what, const Graph<eT>& graph, std::uint32_t root) {
+  using N = Node<eT>;
+  const N& n = graph.node(root);
+  const Shape shape = n.shape;
   if (!shape.is_scalar())
     throw ShapeError(
         fmt::format("{}: the Var is {}; only a 1x1 Var has a gradient: reduce it first, for example with "
                     "accu or mean",
                     what, to_string(shape)));
-  if (!needs_gradient)
-    throw StateError(
-        fmt::format("{}: nothing this Var was computed from requires a gradient; make the inputs with "
-                    "tape.variable, use trainable parameters, and record outside of no_grad",
-                    what));
+  if ((n.flags & N::needs_gradient) != 0) return;
+  for (std::size_t k = 0; k < n.operand_count; ++k)
+    if (n.op->vjp == nullptr && (graph.node(graph.operand(n, k)).flags & N::needs_gradient) != 0)
+      throw StateError(fmt::format("{}: {} has no gradient", what, n.op->name));
+  throw StateError(
+      fmt::format("{}: nothing this Var was computed from requires a gradient; make the inputs with "
+                  "tape.variable, use trainable parameters, and record outside of no_grad",
+                  what));
 }
 }  // namespace
 
@@ -601,7 +608,7 @@ void Graph<eT>::mark_dependents(std::uint32_t root, std::span<const std::uint32_
 template <class eT>
 void Graph<eT>::backward(std::uint32_t root, std::span<const std::uint32_t> wanted, std::uint32_t seed) {
   using N = Node<eT>;
-  if (seed == no_node) check_root("backward", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("backward", *this, root);
   begin_pass(root, wanted, "backward");
   for (const std::uint32_t r : retained_) {
     if (node(r).gradient != nullptr && !captured_) drop_buffer(node(r).gradient, node(r).shape);
@@ -636,7 +643,7 @@ template <class eT>
 std::vector<std::uint32_t> Graph<eT>::gradients(std::uint32_t root, std::span<const std::uint32_t> xs,
                                                 std::uint32_t seed) {
   using N = Node<eT>;
-  if (seed == no_node) check_root("grad", node(root).shape, (node(root).flags & N::needs_gradient) != 0);
+  if (seed == no_node) check_root("grad", *this, root);
   begin_pass(root, xs, "grad");
   if (seed == no_node) seed = constant(node(root).shape, eT(1));
   gradient_of_.assign(root + 1, 0);

@@ -164,10 +164,11 @@ BOOST_AUTO_TEST_CASE(a_system_is_solved_by_its_factors_in_both_directions) {
     for (const uword m : {1u, 5u})
       for (const bool transposed : {false, true}) {
         const mat a = random(n, n, n) + 3 * arma::eye(n, n), x = random(n, m, m), op = transposed ? mat(a.t()) : a;
-        mat lu = a, y = op * x;
+        const mat b = op * x;
+        mat lu = a, y(n, m);
         std::vector<blas_int> pivots(n);
         BOOST_TEST(armagrad::detail::factorise_lu(n, n, lu.memptr(), n, pivots.data()));
-        armagrad::detail::solve_factorised(transposed, n, m, lu.memptr(), pivots.data(), y.memptr(), n);
+        armagrad::detail::solve_factorised(transposed, n, m, lu.memptr(), pivots.data(), b.memptr(), y.memptr());
         BOOST_TEST(arma::abs(y - x).max() <= 1e-11);
       }
 }

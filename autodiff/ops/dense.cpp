@@ -1,33 +1,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
+#include <armagrad/autodiff/device/lanes.hpp>
 #include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/ops/dense.hpp>
+#include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad::detail {
 
 namespace {
-
-using arma::blas_int;
-
-// One register of the widest kind; narrower processors take several for it.
-template <class eT>
-using Lanes [[gnu::vector_size(64), gnu::may_alias]] = eT;
-template <class eT>
-constexpr std::size_t lanes = 64 / sizeof(eT);
-// Where a matrix's own memory is read and written, which may lie anywhere.
-template <class Register, class eT>
-void load(Register& to, const eT* from) {
-  std::memcpy(&to, from, sizeof to);
-}
-template <class Register, class eT>
-void store(eT* to, const Register& from) {
-  std::memcpy(to, &from, sizeof from);
-}
 
 constexpr std::size_t block = 32;  // substitution and Cholesky end their halving here
 constexpr std::size_t panel = 16;  // and LU here
@@ -60,9 +44,9 @@ struct Triangular {
 // At most `block` rows. A few columns of B at a time are copied so that they lie side by side in registers.
 template <class eT>
 void substitute_block(const Triangular<eT>& p) {
-  constexpr std::size_t width = 2 * lanes<eT>;
+  constexpr std::size_t width = 2 * lanes<eT>, step = 4;  // rows at once
   const std::size_t n = p.n;
-  alignas(64) eT rows[block * block], inverse[block], x[block * width] = {};  // in the order of substitution
+  alignas(64) eT rows[block * block] = {}, inverse[block] = {}, x[block * width] = {};  // in the order of substitution
   const auto at = [&](std::size_t i) { return p.down() ? i : n - 1 - i; };
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t k = 0; k < i; ++k)
@@ -72,33 +56,49 @@ void substitute_block(const Triangular<eT>& p) {
   const auto lane = [&x](std::size_t i, std::size_t w) -> Lanes<eT>& {
     return *reinterpret_cast<Lanes<eT>*>(x + i * width + w * lanes<eT>);
   };
-  for (std::size_t first = 0; first < p.m; first += width) {
-    const std::size_t count = std::min(width, p.m - first);
-    for (std::size_t j = 0; j < count; ++j) {
-      const eT* column = p.b + (first + j) * p.ldb;
-      for (std::size_t i = 0; i < n; ++i) x[i * width + j] = column[at(i)];
-    }
-    for (std::size_t i = 0; i < n; i += 2) {
-      const eT *r = rows + i * block, *s = i + 1 < n ? r + block : r;  // two rows at once
-      const std::size_t other = i + 1 < n ? i + 1 : i;
-      Lanes<eT> r0 = lane(i, 0), r1 = lane(i, 1), s0 = lane(other, 0), s1 = lane(other, 1);
-      for (std::size_t k = 0; k < i; ++k) {
-        const Lanes<eT>&x0 = lane(k, 0), &x1 = lane(k, 1);
-        r0 -= r[k] * x0;
-        r1 -= r[k] * x1;
-        s0 -= s[k] * x0;
-        s1 -= s[k] * x1;
+  // Elements i of the columns between B and x, whole squares of them in registers.
+  const auto turn = [&](std::size_t first, bool back) {
+    constexpr std::size_t square = lanes<eT>;
+    const std::size_t count = std::min(width, p.m - first), whole = n / square * square;
+    for (std::size_t j = 0; j < count; j += square) {
+      eT* const b = p.b + (first + j) * p.ldb;
+      std::size_t i = 0;
+      for (; i < (j + square <= count ? whole : 0); i += square) {
+        Lanes<eT> s[square];
+        if (back) {
+          for (std::size_t k = 0; k < square; ++k) s[k] = lane(at(i + k), j / square);
+          transpose<eT>(s);
+          for (std::size_t k = 0; k < square; ++k) store(b + i + k * p.ldb, s[k]);
+        } else {
+          for (std::size_t k = 0; k < square; ++k) load(s[k], b + i + k * p.ldb);
+          transpose<eT>(s);
+          for (std::size_t k = 0; k < square; ++k) lane(at(i + k), j / square) = s[k];
+        }
       }
-      lane(i, 0) = r0 *= inverse[i];
-      lane(i, 1) = r1 *= inverse[i];
-      if (other == i) break;
-      lane(other, 0) = (s0 - s[i] * r0) * inverse[other];
-      lane(other, 1) = (s1 - s[i] * r1) * inverse[other];
+      for (std::size_t k = 0; k < std::min(square, count - j); ++k)
+        for (std::size_t r = i; r < n; ++r) {
+          eT &of_b = b[r + k * p.ldb], &of_x = x[at(r) * width + j + k];
+          back ? of_b = of_x : of_x = of_b;
+        }
     }
-    for (std::size_t j = 0; j < count; ++j) {
-      eT* column = p.b + (first + j) * p.ldb;
-      for (std::size_t i = 0; i < n; ++i) column[at(i)] = x[i * width + j];
+  };
+  for (std::size_t first = 0; first < p.m; first += width) {
+    turn(first, false);
+    for (std::size_t i = 0; i < n; i += step) {
+      const eT* r = rows + i * block;
+      Lanes<eT> s[step][2];
+      for (std::size_t q = 0; q < step; ++q)
+        for (std::size_t w = 0; w < 2; ++w) s[q][w] = lane(i + q, w);
+      for (std::size_t k = 0; k < i; ++k)
+        for (std::size_t q = 0; q < step; ++q)
+          for (std::size_t w = 0; w < 2; ++w) s[q][w] -= r[q * block + k] * lane(k, w);
+      for (std::size_t q = 0; q < step; ++q)
+        for (std::size_t w = 0; w < 2; ++w) {
+          for (std::size_t k = 0; k < q; ++k) s[q][w] -= r[q * block + i + k] * s[k][w];
+          lane(i + q, w) = s[q][w] *= inverse[i + q];
+        }
     }
+    turn(first, true);
   }
 }
 
@@ -196,16 +196,12 @@ void factorise_panel(Panel<eT>& p) {
   }
 }
 
-// Rows from, ..., to - 1 of n columns exchanged with those that `pivots` names, or all of that undone.
+// Rows from, ..., to - 1 of n columns exchanged with those that `pivots` names.
 template <class eT>
-void exchange(bool back, std::size_t n, eT* a, std::size_t lda, const blas_int* pivots, std::size_t from,
-              std::size_t to) {
+void exchange(std::size_t n, eT* a, std::size_t lda, const blas_int* pivots, std::size_t from, std::size_t to) {
   for (std::size_t j = 0; j < n; ++j) {
     eT* x = a + j * lda;
-    for (std::size_t k = from; k < to; ++k) {
-      const std::size_t i = back ? to - 1 - (k - from) : k;
-      std::swap(x[i], x[static_cast<std::size_t>(pivots[i]) - 1]);
-    }
+    for (std::size_t i = from; i < to; ++i) std::swap(x[i], x[static_cast<std::size_t>(pivots[i]) - 1]);
   }
 }
 
@@ -369,23 +365,34 @@ bool factorise_lu(std::size_t m, std::size_t n, eT* a, std::size_t lda, blas_int
   const std::size_t left = std::min(m, half(n, panel)), right = n - left, below = m - left;
   eT* beside = a + left * lda;
   bool regular = factorise_lu(m, left, a, lda, pivots);
-  exchange(false, right, beside, lda, pivots, 0, left);
+  exchange(right, beside, lda, pivots, 0, left);
   substitute(Triangular<eT>{false, false, true, left, right, a, lda, beside, lda});
   subtract_product(false, below, right, left, a + left, lda, beside, lda, beside + left, lda);
   regular &= factorise_lu(below, right, beside + left, lda, pivots + left);
   const std::size_t last = left + std::min(below, right);
   for (std::size_t i = left; i < last; ++i) pivots[i] += static_cast<blas_int>(left);
-  exchange(false, left, a, lda, pivots, left, last);
+  exchange(left, a, lda, pivots, left, last);
   return regular;
 }
 
 template <class eT>
-void solve_factorised(bool transposed, std::size_t n, std::size_t m, const eT* lu, const blas_int* pivots, eT* b,
-                      std::size_t ldb) {
-  if (!transposed) exchange(false, m, b, ldb, pivots, 0, n);
-  substitute(transposed, transposed, !transposed, n, m, lu, n, b, ldb);
-  substitute(!transposed, transposed, transposed, n, m, lu, n, b, ldb);
-  if (transposed) exchange(true, m, b, ldb, pivots, 0, n);
+void solve_factorised(bool transposed, std::size_t n, std::size_t m, const eT* lu, const blas_int* pivots, const eT* b,
+                      eT* x) {
+  // All exchanges as one permutation: row i of P B is row from(i) of B.
+  Scratch scratch;
+  auto* from = scratch.take<std::size_t>(n);
+  eT* column = scratch.take<eT>(n);
+  for (std::size_t i = 0; i < n; ++i) from[i] = i;
+  for (std::size_t i = 0; i < n; ++i) std::swap(from[i], from[static_cast<std::size_t>(pivots[i]) - 1]);
+  if (transposed) std::copy_n(b, n * m, x);
+  for (std::size_t j = 0; j < (transposed ? 0 : m); ++j)
+    for (std::size_t i = 0; i < n; ++i) x[i + j * n] = b[from[i] + j * n];
+  substitute(transposed, transposed, !transposed, n, m, lu, n, x, n);
+  substitute(!transposed, transposed, transposed, n, m, lu, n, x, n);
+  for (std::size_t j = 0; j < (transposed ? m : 0); ++j) {
+    std::copy_n(x + j * n, n, column);
+    for (std::size_t i = 0; i < n; ++i) x[from[i] + j * n] = column[i];
+  }
 }
 
 template <class eT>
@@ -408,7 +415,7 @@ std::size_t factorise_cholesky(std::size_t n, eT* a, std::size_t lda) {
 #define ARMAGRAD_INSTANTIATE(eT)                                                                                  \
   template bool substitute(bool, bool, bool, std::size_t, std::size_t, const eT*, std::size_t, eT*, std::size_t); \
   template bool factorise_lu(std::size_t, std::size_t, eT*, std::size_t, blas_int*);                              \
-  template void solve_factorised(bool, std::size_t, std::size_t, const eT*, const blas_int*, eT*, std::size_t);   \
+  template void solve_factorised(bool, std::size_t, std::size_t, const eT*, const blas_int*, const eT*, eT*);     \
   template bool small_svd(std::size_t, std::size_t, const eT*, std::size_t, eT*, eT*, eT*);                       \
   template std::size_t factorise_cholesky(std::size_t, eT*, std::size_t);
 ARMAGRAD_INSTANTIATE(float)

@@ -20,10 +20,11 @@ bool substitute(bool upper, bool transposed, bool unit, std::size_t n, std::size
 template <class eT>
 bool factorise_lu(std::size_t m, std::size_t n, eT* a, std::size_t lda, arma::blas_int* pivots);
 
-/// X with op(A) X = B in place of the n x m B, for A's factors and pivots as `factorise_lu` makes them; no pivot is 0.
+/// X with op(A) X = B for A's factors and pivots as `factorise_lu` makes them; no pivot is 0. B and X: n x m,
+/// contiguous, and not in one place.
 template <class eT>
-void solve_factorised(bool transposed, std::size_t n, std::size_t m, const eT* lu, const arma::blas_int* pivots, eT* b,
-                      std::size_t ldb);
+void solve_factorised(bool transposed, std::size_t n, std::size_t m, const eT* lu, const arma::blas_int* pivots,
+                      const eT* b, eT* x);
 
 /// R with R' R = A in place of A's upper triangle; below the diagonal is scratch. The order of the leading block that
 /// is not positive definite, or 0.

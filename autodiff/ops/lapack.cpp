@@ -1,19 +1,26 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <limits>
 #include <memory>
+#include <new>
+#include <utility>
 #include <vector>
 
+#include <armagrad/autodiff/device/memory.hpp>
 #include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad::detail {
 
 namespace {
 
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
 struct ScratchMemory {
   struct Block {
-    std::unique_ptr<std::byte[]> memory;
+    std::unique_ptr<std::byte, Free> memory;
     std::size_t bytes;
   };
   std::vector<Block> blocks;
@@ -40,7 +47,9 @@ void* Scratch::bytes(std::size_t count) {
     return at;
   }
   const std::size_t size = std::max(wanted, s.blocks.empty() ? std::size_t{1} << 16 : 2 * s.blocks.back().bytes);
-  s.blocks.push_back({std::make_unique_for_overwrite<std::byte[]>(size + alignment), size});
+  std::unique_ptr<std::byte, Free> memory(static_cast<std::byte*>(allocate_aligned(size)));
+  if (memory == nullptr) throw std::bad_alloc();
+  s.blocks.push_back({std::move(memory), size});
   s.used = wanted;
   return s.blocks.back().memory.get();
 }

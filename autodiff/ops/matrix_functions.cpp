@@ -103,12 +103,12 @@ void exponential(const char* by, View<const eT> a, eT* out) {
   // (V - U) exp = V + U
   for (std::size_t i = 0; i < size; ++i) {
     t[i] = v[i] - u[i];
-    v[i] += u[i];
+    u[i] += v[i];
   }
   auto* pivots = scratch.take<blas_int>(n);
   if (!factorise_lu(n, n, t, n, pivots))
     throw ValueError(fmt::format("{}: the Pade approximation of A ({}) is singular", by, size_text(a)));
-  solve_factorised(false, n, n, t, pivots, v, n);
+  solve_factorised(false, n, n, t, pivots, u, v);
   for (; squarings > 0; --squarings) {
     product(v, v, t);
     std::swap(v, t);

@@ -66,15 +66,23 @@ void lu_factors(const Command<eT>& c) {
   const View<const eT> a = c.in[0];
   blas_int n = static_cast<blas_int>(a.rows), info = 0;
   Lu<eT> lu(c.out.data, a.rows);
-  lu.norm() = norm1_of_finite(attributes_of<AskedBy>(c).by, a);
+  const char* by = attributes_of<AskedBy>(c).by;
   lu.rcond() = n == 0 ? 1 : -1;
   lu.below() = lu.above() = -1;
   std::size_t kl = 0, ku = 0;
   if (!is_band(a, kl, ku)) {
-    copy_contiguous(a, lu.factors);
+    eT norm = 0;
+    for (std::size_t j = 0; j < a.cols; ++j) {  // each column is read once from far
+      const View<const eT> column{a.data + j * a.ld, a.rows, 1, a.rows};
+      copy_contiguous(column, lu.factors + j * a.rows);
+      const eT sum = norm1(column);
+      norm = sum <= norm ? norm : std::isfinite(sum) ? sum : norm1_of_finite(by, a);
+    }
+    lu.norm() = norm;
     if (!factorise_lu(a.rows, a.cols, lu.factors, a.rows, lu.pivots)) lu.rcond() = 0;
     return;
   }
+  lu.norm() = norm1_of_finite(by, a);
   lu.below() = static_cast<eT>(kl);
   lu.above() = static_cast<eT>(ku);
   blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();
@@ -124,10 +132,9 @@ void lu_solve(const Command<eT>& c) {
     require_regular(o.by, b.rows, known_rcond(lu, b.rows), true);
   else if (lu.rcond() == eT(0))
     fail_singular(o.by, b.rows, 0);
-  copy_contiguous(b, c.out.data);
   if (b.size() == 0) return;
-  if (!lu.banded())
-    return solve_factorised(o.transposed, b.rows, b.cols, lu.factors, lu.pivots, c.out.data, std::size_t{b.rows});
+  if (!lu.banded()) return solve_factorised(o.transposed, b.rows, b.cols, lu.factors, lu.pivots, b.data, c.out.data);
+  copy_contiguous(b, c.out.data);
   char trans = o.transposed ? 'T' : 'N';
   blas_int n = static_cast<blas_int>(b.rows), m = static_cast<blas_int>(b.cols), info = 0;
   blas_int below = lu.kl(), above = lu.ku(), rows = lu.band_rows();

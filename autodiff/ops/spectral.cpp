@@ -8,6 +8,7 @@
 #include <optional>
 
 #include <armagrad/autodiff/device/versions.hpp>
+#include <armagrad/autodiff/ops/decompositions.hpp>
 #include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad {
@@ -46,6 +47,9 @@ void eigen_host(const Command<eT>& c) {
   eT* v = vectors ? c.more_out[0].data : scratch.take<eT>(order * order);
   load_symmetric(by, c.in[0], v);
   if (order == 0) return;
+  constexpr std::size_t small = 8;  // where LAPACK is faster
+  if (vectors && order > small && eigen_decomposition(order, norm1(View<const eT>(c.more_out[0])), v, c.out.data))
+    return;
   char job = vectors ? 'V' : 'N', uplo = 'U';
   blas_int n = static_cast<blas_int>(order), info = 0, query = -1, integers = 0;
   eT best = 0;
@@ -118,19 +122,24 @@ void decompose(const Command<eT>& c) {
   }
   Scratch scratch;
   eT* vt = scratch.take<eT>(v.size());
+  const char* by = attributes_of<AskedBy>(c).by;
   const bool econ = u.cols == s.rows && v.cols == s.rows;
-  if (econ && std::max(a.rows, a.cols) <= largest_small_svd) {
-    norm1_of_finite(attributes_of<AskedBy>(c).by, a);
-    if (a.rows >= a.cols) {
-      if (small_svd(a.rows, a.cols, a.data, a.ld, u.data, s.data, v.data)) return;
-    } else {
+  if (econ) {
+    const eT norm = norm1_of_finite(by, a);
+    View<const eT> x = a;
+    eT *left = u.data, *right = v.data;
+    if (a.rows < a.cols) {
       eT* at = scratch.take<eT>(a.size());
-      for (std::size_t j = 0; j < a.cols; ++j)
-        for (std::size_t i = 0; i < a.rows; ++i) at[j + i * a.cols] = a.data[i + j * a.ld];
-      if (small_svd(a.cols, a.rows, at, a.cols, v.data, s.data, u.data)) return;
+      transpose_into(a.data, a.rows, a.cols, at);
+      x = {at, a.cols, a.rows, a.cols};
+      std::swap(left, right);
     }
+    if (x.rows > largest_small_svd
+            ? singular_value_decomposition(x.rows, x.cols, norm, x.data, x.ld, left, s.data, right)
+            : small_svd(x.rows, x.cols, x.data, x.ld, left, s.data, right))
+      return;
   }
-  singular_values(attributes_of<AskedBy>(c).by, a, econ ? 'S' : 'A', s.data, u.data, vt, v.cols);
+  singular_values(by, a, econ ? 'S' : 'A', s.data, u.data, vt, v.cols);
   transpose_into(vt, v.cols, v.rows, v.data);
 }
 // out: U, s, V; econ or full by their shapes

@@ -4,12 +4,14 @@
 #include <deque>
 #include <limits>
 #include <mutex>
+#include <new>
 #include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/device/memory.hpp>
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/graph.hpp>
 #include <armagrad/autodiff/operations.hpp>
@@ -106,12 +108,18 @@ void Graph<eT>::rewind_to(const Mark& mark) {
   }
 }
 
+// Long recordings take many chunks at a time, which lie in one huge page where the system has them.
 template <class eT>
 void Graph<eT>::add_chunk() {
-  if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size)
-    throw StateError("tape: more than 4294966271 operations in one recording; rewind between steps");
-  chunks_.push_back(std::make_unique_for_overwrite<Node<eT>[]>(chunk_size));
-  capacity_ += chunk_size;
+  if (size_ > std::numeric_limits<std::uint32_t>::max() - chunk_size * chunks_together)
+    throw StateError("tape: more than 4294934527 operations in one recording; rewind between steps");
+  const std::size_t count = chunks_.size() < chunks_together ? 1 : chunks_together;
+  std::unique_ptr<void, void (*)(void*)> memory(allocate_aligned(count * chunk_size * sizeof(Node<eT>)), std::free);
+  if (memory == nullptr) throw std::bad_alloc();
+  auto* const nodes = static_cast<Node<eT>*>(memory.get());
+  chunk_memory_.push_back(std::move(memory));
+  for (std::size_t k = 0; k < count; ++k) chunks_.push_back(nodes + k * chunk_size);
+  capacity_ += static_cast<std::uint32_t>(count * chunk_size);
 }
 
 template <class eT>

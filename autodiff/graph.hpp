@@ -263,7 +263,8 @@ class Graph {
     std::uint32_t of, node;
     const void* kind;
   };
-  static constexpr std::uint32_t chunk_size = 1024;
+  static constexpr std::uint32_t chunk_size = 1024;   // nodes
+  static constexpr std::size_t chunks_together = 32;  // 2 MB
 
   void run_slowly(const Command<eT>& c, const char* operation);
   void add_chunk();
@@ -297,7 +298,8 @@ class Graph {
   Device device_;
   TapeState<eT>* state_;
   Arena arena_;
-  std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
+  std::vector<Node<eT>*> chunks_;
+  std::vector<std::unique_ptr<void, void (*)(void*)>> chunk_memory_;
   std::uint32_t size_ = 0, capacity_ = 0;  // of nodes; the chunks have room for so many
   const bool on_host_;
   int host_code_;  // Backend::host_code; -1 also while somebody watches the commands

@@ -74,8 +74,8 @@ class Armagrad final : public ag::bench::Contestant {
       const float *x = x_.memptr(), *g = gradient.memptr();
       float* attacked = attacked_.memptr();
       for (arma::uword i = 0; i < gradient.n_elem; ++i) {
-        const float sign = static_cast<float>(g[i] > 0) - static_cast<float>(g[i] < 0);
-        attacked[i] = std::min(std::max(attacked[i] + alpha * sign, x[i] - epsilon), x[i] + epsilon);
+        const float step = std::copysign(g[i] != 0 ? alpha : 0.0F, g[i]);
+        attacked[i] = std::min(std::max(attacked[i] + step, x[i] - epsilon), x[i] + epsilon);
       }
     }
   }

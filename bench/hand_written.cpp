@@ -103,8 +103,8 @@ class HandWritten final : public armagrad::bench::Contestant {
       const float *x = p_.x.data(), *dx = dx_.data();
       float* attacked = attacked_.data();
       for (std::size_t i = 0; i < p_.x.size(); ++i) {
-        const float sign = static_cast<float>(dx[i] > 0) - static_cast<float>(dx[i] < 0);
-        attacked[i] = std::min(std::max(attacked[i] + alpha * sign, x[i] - epsilon), x[i] + epsilon);
+        const float step = std::copysign(dx[i] != 0 ? alpha : 0.0F, dx[i]);
+        attacked[i] = std::min(std::max(attacked[i] + step, x[i] - epsilon), x[i] + epsilon);
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 #include <string>
 
 #include <armagrad/armagrad.hpp>
@@ -27,31 +28,31 @@ arma::mat frame() {
 
 // A square as a step of an SVG path.
 std::string square_at(arma::uword x, arma::uword y) {
-  return "M" + std::to_string(x) + " " + std::to_string(y) + "h1v1h-1z";
+  std::ostringstream out;
+  out << 'M' << x << ' ' << y << "h1v1h-1z";
+  return out.str();
 }
 
 std::string picture(const arma::mat& hessian, const arma::mat& film) {
-  std::string out =
-      "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 860 450' font-family='sans-serif' font-size='14'>\n"
-      "<rect width='860' height='450' fill='white'/>\n"
-      "<text x='20' y='26'>The Hessian, 400 x 400: red above 0, blue below</text>\n"
-      "<text x='440' y='26'>The film: dark is low, light is high</text>\n"
-      "<g transform='translate(20 40)' shape-rendering='crispEdges'>"
-      "<rect width='400' height='400' fill='none' stroke='#999'/>\n";
-  std::string above, below;
+  std::ostringstream out, above, below;
   for (arma::uword j = 0; j < hessian.n_cols; ++j)
     for (arma::uword i = 0; i < hessian.n_rows; ++i)
-      if (hessian(i, j) != 0) (hessian(i, j) > 0 ? above : below) += square_at(j, i);
-  out += "<path fill='#c0392b' d='" + above + "'/>\n<path fill='#2471a3' d='" + below + "'/></g>\n";
-  out +=
-      "<g transform='translate(440 40) scale(" + std::to_string(400.0 / points) + ")' shape-rendering='crispEdges'>\n";
+      if (hessian(i, j) != 0) (hessian(i, j) > 0 ? above : below) << square_at(j, i);
+  out << "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 860 450' font-family='sans-serif' font-size='14'>\n"
+         "<rect width='860' height='450' fill='white'/>\n"
+         "<text x='20' y='26'>The Hessian, 400 x 400: red above 0, blue below</text>\n"
+         "<text x='440' y='26'>The film: dark is low, light is high</text>\n"
+         "<g transform='translate(20 40)' shape-rendering='crispEdges'>"
+         "<rect width='400' height='400' fill='none' stroke='#999'/>\n<path fill='#c0392b' d='"
+      << above.str() << "'/>\n<path fill='#2471a3' d='" << below.str()
+      << "'/></g>\n<g transform='translate(440 40) scale(" << 400.0 / points << ")' shape-rendering='crispEdges'>\n";
   const double low = film.min(), range = film.max() - low;
   for (arma::uword j = 0; j < points; ++j)
-    for (arma::uword i = 0; i < points; ++i) {
-      const auto lightness = static_cast<int>(std::lround(15 + 80 * (film(i, j) - low) / range));
-      out += "<path fill='hsl(215 60% " + std::to_string(lightness) + "%)' d='" + square_at(j, i) + "'/>";
-    }
-  return out + "</g>\n</svg>\n";
+    for (arma::uword i = 0; i < points; ++i)
+      out << "<path fill='hsl(215 60% " << std::lround(15 + 80 * (film(i, j) - low) / range) << "%)' d='"
+          << square_at(j, i) << "'/>";
+  out << "</g>\n</svg>\n";
+  return out.str();
 }
 
 }  // namespace

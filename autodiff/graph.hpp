@@ -16,6 +16,7 @@
 #include <armagrad/autodiff/device/arena.hpp>
 #include <armagrad/autodiff/device/capture.hpp>
 #include <armagrad/autodiff/device/device.hpp>
+#include <armagrad/autodiff/device/threads.hpp>
 #include <armagrad/autodiff/operation.hpp>
 #include <armagrad/autodiff/parameter.hpp>
 #include <armagrad/autodiff/tape.hpp>
@@ -97,6 +98,9 @@ class Graph {
   // Recording.
   std::uint32_t record(const OperationInfo<eT>& op, const std::uint32_t* operands, std::size_t count,
                        const void* attributes);
+  template <std::size_t number>
+  std::uint32_t record_number(const OperationInfo<eT>& op, const std::uint32_t* operands, std::size_t given,
+                              const void* attributes);
   /// A leaf with memory of its own, uninitialised.
   std::uint32_t leaf(const OperationInfo<eT>& op, Shape shape, bool needs_gradient);
   std::uint32_t aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value);
@@ -127,7 +131,7 @@ class Graph {
   std::uint32_t operand(const Node<eT>& n, std::size_t k) const {
     return n.operand_count <= 3 ? n.operands[k] : long_operands_[n.operands[0] + k];
   }
-  View<const eT> value(std::uint32_t i) {  // computes a pending node
+  [[gnu::always_inline]] View<const eT> value(std::uint32_t i) {  // computes a pending node
     Node<eT>& n = node(i);
     if (n.value == nullptr) [[unlikely]]
       compute(i);
@@ -147,7 +151,9 @@ class Graph {
   std::uint32_t rule_gradient(std::uint32_t node, std::size_t k);
   bool rule_has_gradient(std::uint32_t node, std::size_t k) const;
   void accumulate(std::uint32_t operand, Var<eT> contribution);
-  bool wants_gradient(std::uint32_t i) const;
+  bool wants_gradient(std::uint32_t i) const {
+    return (node(i).flags & (restricted_ ? Node<eT>::wanted : Node<eT>::needs_gradient)) != 0;
+  }
   void keep_gradient(std::uint32_t i);
 
   // Module calls, for error messages and summaries. `path` names a module from the chain of calls down to it.
@@ -170,7 +176,23 @@ class Graph {
     if (captured_graph != nullptr || host_code_ < 0) [[unlikely]]
       run_slowly(c, operation);
     else
-      c.kernel->host.code[host_code_](c);
+      run_here(c, host_code_);
+  }
+  // Short cuts of first-order steps (OperationInfo::direct), which give commands and record nothing. A step whose
+  // gradient is to be kept takes the long way.
+  /// Whether the node's gradient may be overwritten and given back.
+  bool may_consume(std::uint32_t i) const { return (node(i).flags & Node<eT>::keeps_gradient) == 0; }
+  View<eT> gradient(std::uint32_t i) {
+    const Node<eT>& n = node(i);
+    return {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
+  }
+  /// Runs a gemm or sum or map that is a contribution to node `to`'s gradient: with its `out` and `beta`, or as the
+  /// optimizer's step where `to` is a parameter that one waits for. What reads a parameter comes before its step.
+  void give(std::uint32_t to, Command<eT> c, const char* operation);
+  void consume_gradient(std::uint32_t i) {
+    Node<eT>& n = node(i);
+    drop_buffer(n.gradient, n.shape);
+    n.gradient = nullptr;
   }
   /// The first-order step of a node with one operand and a fused derivative, kernel(gradient, x, y): in the gradient's
   /// own memory where nobody else has contributed.
@@ -248,6 +270,7 @@ class Graph {
   Node<eT>& append();
   void pop_to(std::uint32_t size);
   void evaluate(std::uint32_t i, eT* destination, eT beta, const ParameterUpdate<eT>* update = nullptr);
+  template <std::size_t number>
   void run_kernel(const Node<eT>& n, const std::uint32_t* operands, eT* destination, eT beta);
   void compute(std::uint32_t i);
   void compute_pending(std::uint32_t i);
@@ -262,6 +285,7 @@ class Graph {
   void settle_differentiable(std::uint32_t first);
   void consumed(std::uint32_t pending);
   void contribute(std::uint32_t operand, std::uint32_t contribution);
+  ParameterUpdate<eT>* awaited_step(const Node<eT>& parameter) const;
   bool can_step(const Contribution& c) const;
   void step(const Contribution& c);
   eT* gradient_destination(Node<eT>& n, eT& beta);
@@ -274,7 +298,7 @@ class Graph {
   TapeState<eT>* state_;
   Arena arena_;
   std::vector<std::unique_ptr<Node<eT>[]>> chunks_;
-  std::uint32_t size_ = 0;
+  std::uint32_t size_ = 0, capacity_ = 0;  // of nodes; the chunks have room for so many
   const bool on_host_;
   int host_code_;  // Backend::host_code; -1 also while somebody watches the commands
   bool in_backward_ = false;

@@ -164,6 +164,8 @@ void restart_with_fast_blas() {
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   setenv("OPENBLAS_CORETYPE", better.c_str(), 1);
+  std::error_code error;  // by its own name, if it still has one, as the lists of processes show that
+  execv(std::filesystem::read_symlink("/proc/self/exe", error).c_str(), arguments.data());
   execv("/proc/self/exe", arguments.data());
   unsetenv("OPENBLAS_CORETYPE");  // it could not be started again: go on as it is
 }

@@ -95,10 +95,8 @@ template <class eT>
 void Eval<eT>::run(Command<eT>& command) const {
   const auto& n = graph_.node(node_);
   command.attributes = n.attributes;
-  if (update != nullptr) [[unlikely]] {
-    command.flags |= update->velocity == nullptr ? step_parameter : step_velocity;
-    command.object = update->scalars;
-  }
+  if (update != nullptr) [[unlikely]]
+    update->put_into(command);
   graph_.run(command, n.op->name);
 }
 

@@ -311,8 +311,18 @@ constexpr OperationInfo<eT> make_info() {
 template <class Op, class eT>
 inline constexpr OperationInfo<eT> operation_info = make_info<Op, eT>();
 
-template <class eT>
+/// `number` is that of the operands, up to 3, or any_number.
+inline constexpr std::size_t any_number = 0;
+template <std::size_t number, class eT>
 Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes);
+template <class eT>
+Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes) {
+  return record<any_number>(info, operands, count, attributes);
+}
+template <class eT, std::size_t number>
+Var<eT> record(const OperationInfo<eT>& info, const std::array<Var<eT>, number>& operands, const void* attributes) {
+  return record<(number <= 3 ? number : any_number)>(info, operands.data(), number, attributes);
+}
 template <class eT>
 Var<eT> result_of(Var<eT> first, std::size_t k);
 
@@ -369,13 +379,13 @@ struct HostCall {
 template <class Op, class eT, class... Vars>
 requires(!detail::has_attributes<Op>) Var<eT> apply(Var<eT> first, Vars... others) {
   const std::array<Var<eT>, 1 + sizeof...(Vars)> operands{first, others...};
-  return detail::record(detail::operation_info<Op, eT>, operands.data(), operands.size(), nullptr);
+  return detail::record(detail::operation_info<Op, eT>, operands, nullptr);
 }
 template <class Op, class eT, class... Vars>
 requires(detail::has_attributes<Op>) Var<eT> apply(const typename Op::Attributes& attributes, Var<eT> first,
                                                    Vars... others) {
   const std::array<Var<eT>, 1 + sizeof...(Vars)> operands{first, others...};
-  return detail::record(detail::operation_info<Op, eT>, operands.data(), operands.size(), &attributes);
+  return detail::record(detail::operation_info<Op, eT>, operands, &attributes);
 }
 
 template <class eT>

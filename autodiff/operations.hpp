@@ -1,6 +1,7 @@
 // The operations: functions on Vars, found by argument lookup. Names, dimension arguments and meanings are Armadillo's
 // where it has the function; shapes are rows x columns and columns are samples. All throw ShapeError, naming operation
-// and operands, when shapes do not fit, and StateError for Vars of different tapes or of a recording that is gone.
+// and operands, when shapes do not fit, OptionError for an option, dimension or number outside of what is said here,
+// and StateError for Vars of different tapes or of a recording that is gone.
 #pragma once
 
 #include <functional>
@@ -216,7 +217,8 @@ Var<eT> where(Var<eT> mask, const A& a, const B& b) {
   return add(keep_if(detail::as_var(mask, a), mask), keep_unless(detail::as_var(mask, b), mask));
 }
 
-// Element by element. Derivatives at kinks are listed in elementwise.def.
+// Element by element: in x's shape, or in that which two operands have when they are broadcast. Derivatives at kinks
+// are listed in elementwise.def.
 
 #define ARMAGRAD_DECLARE(name) \
   template <class eT>          \
@@ -244,16 +246,18 @@ template <class eT>
 Var<eT> pow(Var<eT> x, double p);
 template <class eT>
 Var<eT> leaky_relu(Var<eT> x, double slope = 0.01);
-/// OptionError unless low <= high.
+/// x, but low where it is below and high where it is above; low <= high.
 template <class eT>
 Var<eT> clamp(Var<eT> x, double low, double high);
 
+/// The smaller / larger of two elements; the gradient of equal ones goes to a.
 template <class eT>
 Var<eT> min(Var<eT> a, Var<eT> b);
 template <class eT>
 Var<eT> max(Var<eT> a, Var<eT> b);
 
-// Reductions. `dim` is the dimension that disappears: 0 reduces each column to one element, 1 each row.
+// Reductions. `dim` is the dimension that disappears: of an m x n matrix 0 reduces each column to one element, 1 x n,
+// and 1 each row, m x 1.
 
 /// The smallest / largest element of each column (dim 0) or row (dim 1); the gradient goes to the first such element.
 template <class eT>
@@ -280,8 +284,10 @@ ARMAGRAD_EXTREMUM(max)
 /// The sum of all elements, 1x1.
 template <class eT>
 Var<eT> accu(Var<eT> x);
+/// The sums of the columns (dim 0) or rows (dim 1).
 template <class eT>
 Var<eT> sum(Var<eT> x, int dim);
+/// Their means.
 template <class eT>
 Var<eT> mean(Var<eT> x, int dim);
 /// The variance along `dim`, divided by n - 1 (norm_type 0) or n (norm_type 1).
@@ -322,27 +328,33 @@ template <class A, class B>
 requires(detail::WithVar<A, B> && !(detail::is_var<A> && detail::is_var<B>)) auto dot(const A& a, const B& b) {
   return dot(detail::as_var(detail::the_var(a, b), a), detail::as_var(detail::the_var(a, b), b));
 }
+/// The sum of the main diagonal of an m x n matrix, 1x1.
 template <class eT>
 Var<eT> trace(Var<eT> x);
 
 // Shapes.
 
+/// n x m of an m x n matrix, as x.t().
 template <class eT>
 Var<eT> trans(Var<eT> x) {
   return x.t();
 }
 template <class eT>
 Var<eT> reshape(Var<eT> x, arma::uword rows, arma::uword cols);  // column-major; the elements must be as many
+/// The columns of x one below the other, n_elem x 1.
 template <class eT>
 Var<eT> vectorise(Var<eT> x) {
   return reshape(x, x.n_elem(), 1);
 }
+/// Copies of an m x n matrix, `down` below and `across` beside each other: (m down) x (n across).
 template <class eT>
 Var<eT> repmat(Var<eT> x, arma::uword down, arma::uword across);
+/// Side by side, of as many rows each: m x (n + q).
 template <class eT>
-Var<eT> join_rows(Var<eT> a, Var<eT> b);  // side by side
+Var<eT> join_rows(Var<eT> a, Var<eT> b);
+/// One above the other, of as many columns each: (m + p) x n.
 template <class eT>
-Var<eT> join_cols(Var<eT> a, Var<eT> b);  // one above the other
+Var<eT> join_cols(Var<eT> a, Var<eT> b);
 template <class A, class B>
 requires(detail::WithVar<A, B> && !(detail::is_var<A> && detail::is_var<B>)) auto join_rows(const A& a, const B& b) {
   return join_rows(detail::as_var(detail::the_var(a, b), a), detail::as_var(detail::the_var(a, b), b));
@@ -351,10 +363,10 @@ template <class A, class B>
 requires(detail::WithVar<A, B> && !(detail::is_var<A> && detail::is_var<B>)) auto join_cols(const A& a, const B& b) {
   return join_cols(detail::as_var(detail::the_var(a, b), a), detail::as_var(detail::the_var(a, b), b));
 }
-/// A vector as the diagonal of a square matrix.
+/// A vector of n elements as the diagonal of an n x n matrix.
 template <class eT>
 Var<eT> diagmat(Var<eT> v);
-/// The main diagonal as a column.
+/// The main diagonal of an m x n matrix, min(m, n) x 1.
 template <class eT>
 Var<eT> diagvec(Var<eT> x);
 /// x within zeros: the rows x cols matrix that has x from (first_row, first_col) on.
@@ -401,17 +413,18 @@ Var<eT> cross_entropy_sum(Var<eT> logits, const Labels<eT>& labels);
 template <class eT>
 Var<eT> squared_error(Var<eT> a, Var<eT> b);
 
-// Linear algebra. Over LAPACK, on the CPU. A matrix is factorised once in a recording for all that is asked of it, also
-// by the gradient. All have second derivatives. ValueError, naming the operation, where A holds NaN or infinity.
-// Operations on symmetric matrices refuse one that is not (up to rounding) and are functions of (A + A') / 2: their
-// gradients are symmetric. docs/linear-algebra.md says what happens at singular matrices and repeated values.
+// Linear algebra. A matrix is factorised once in a recording for all that is asked of it, also by the gradient. All
+// have second derivatives, but for eigenvalues and singular values at repeated ones (ValueError). What factorises A,
+// and expmat, is a ValueError, naming the operation, where A holds NaN or infinity. Operations on symmetric matrices
+// refuse one that is not (up to rounding) and are functions of (A + A') / 2: their gradients are symmetric.
+// docs/linear-algebra.md says what happens at singular matrices and repeated values.
 
 /// X with A X = B. Square A: LU with partial pivoting, of band matrices within the band (LAPACK getrf, gbtrf);
 /// triangular A, that is trimatu, trimatl, or a factor of chol, lu and qr_econ: substitution (trtrs). Otherwise the
 /// least-squares solution, of smallest norm for a wide A, of a full-rank A (QR). ValueError when A is singular to
 /// working precision. Options are Armadillo's: likely_sympd (Cholesky; ValueError unless A is symmetric positive
 /// definite), fast and allow_ugly (no look at the condition), triu and tril (that triangle of A alone), force_approx
-/// (pinv(A) * B).
+/// (pinv(A) * B); equilibrate and refine are an OptionError.
 template <class eT>
 Var<eT> solve(Var<eT> a, Var<eT> b, arma::uword flags = arma::solve_opts::flag_none);
 template <class A, class B>
@@ -449,13 +462,13 @@ LogDetResult<eT> log_det(Var<eT> a);
 template <class eT>
 Var<eT> log_det_sympd(Var<eT> a);
 
-/// The triangle from the k-th diagonal on, upwards or downwards, within zeros (k = 0: the main diagonal, > 0: above
-/// it).
+/// The triangle of a square A from the k-th diagonal on, upwards or downwards, within zeros (k = 0: the main diagonal,
+/// > 0: above it).
 template <class eT>
 Var<eT> trimatu(Var<eT> a, int k = 0);
 template <class eT>
 Var<eT> trimatl(Var<eT> a, int k = 0);
-/// The upper or lower triangle, mirrored.
+/// The upper or lower triangle of a square A, mirrored.
 template <class eT>
 Var<eT> symmatu(Var<eT> a);
 template <class eT>
@@ -469,6 +482,7 @@ struct LuResult {
   Var<eT> L, U, P;
 };
 /// P' L U = A (m x n): L m x k with unit diagonal, U k x n, k = min(m, n), P a permutation, without gradient.
+/// ValueError in backward where the first k columns of A are dependent to working precision.
 template <class eT>
 LuResult<eT> lu(Var<eT> a);
 template <class eT>
@@ -476,10 +490,11 @@ struct QrResult {
   Var<eT> Q, R;
 };
 /// Q R = A (m x n): Q m x k with orthonormal columns, R k x n upper triangular, k = min(m, n). ValueError in backward
-/// where the first k columns of A are dependent.
+/// where the first k columns of A are dependent to working precision.
 template <class eT>
 QrResult<eT> qr_econ(Var<eT> a);
-/// Q m x m, R m x n. A gradient that depends on the choice of Q's columns from the n-th on is a ValueError.
+/// Q m x m, R m x n, refused as qr_econ is. A gradient that depends on the choice of Q's columns from the n-th on is a
+/// ValueError.
 template <class eT>
 QrResult<eT> qr(Var<eT> a);
 
@@ -491,14 +506,16 @@ struct EigResult {
   Var<eT> values, vectors;
 };
 /// The eigenvalues of a symmetric A, ascending, n x 1; vectors in the columns of an n x n matrix. Where values repeat,
-/// functions of the values are right if they treat equal ones equally (others get a sub-gradient), and a gradient
-/// that depends on the choice of vectors is a ValueError.
+/// functions of the values are right if they treat equal ones equally (others get a sub-gradient) and have no second
+/// derivatives (ValueError); a gradient that depends on the choice of vectors, or on both these values and vectors, is
+/// a ValueError. Vectors of equal values are some basis of their space, in no particular direction.
 template <class eT>
 Var<eT> eig_sym(Var<eT> a);
 template <class eT>
 EigResult<eT> eig_sym(Var<eT> a, WithVectors);
 /// The eigenvalues of a general A, in LAPACK's order (geev), all of them real: ValueError for complex ones. Vectors
-/// have length 1. A defective A has no gradient: ValueError in backward.
+/// have length 1. A defective A has no gradient: ValueError in backward. What is said of eig_sym at repeated values
+/// holds.
 template <class eT>
 Var<eT> eig_gen(Var<eT> a);
 template <class eT>
@@ -508,7 +525,7 @@ struct SvdResult {
   Var<eT> U, s, V;
 };
 /// The singular values of A (m x n), descending, k x 1, k = min(m, n). What is said of eig_sym at repeated values
-/// holds.
+/// holds, and of a value 0 if m and n differ.
 template <class eT>
 Var<eT> svd(Var<eT> a);
 /// U diag(s) V' = A: U m x k, V n x k.
@@ -517,8 +534,8 @@ SvdResult<eT> svd_econ(Var<eT> a);
 /// U m x m, V n x n. A gradient that depends on the choice of their columns from the k-th on is a ValueError.
 template <class eT>
 SvdResult<eT> svd(Var<eT> a, WithVectors);
-/// The largest singular value over the smallest; infinite, and without gradient (ValueError in backward), if A is
-/// singular.
+/// The largest singular value over the smallest, 1x1; infinite where that is 0. No gradient (ValueError in backward) if
+/// A is singular to working precision.
 template <class eT>
 Var<eT> cond(Var<eT> a);
 /// How many singular values are above `tolerance` (0: as in pinv), 1x1. It is piecewise constant: no gradient flows.
@@ -526,6 +543,7 @@ template <class eT>
 Var<eT> rank(Var<eT> a, double tolerance = 0);
 
 /// The matrix exponential (Pade approximation, scaling and squaring: Higham 2005). Derivatives of every order.
+/// ValueError where it overflows, as of the functions below.
 template <class eT>
 Var<eT> expmat(Var<eT> a);
 /// The same for a symmetric A, by its eigenvalues.
@@ -542,11 +560,11 @@ Var<eT> logmat_sympd(Var<eT> a);
 template <class eT>
 Var<eT> spectral(Var<eT> a, std::function<double(double)> f, std::function<double(double)> df);
 
-/// The Kronecker product: the blocks a(i, j) B.
+/// The Kronecker product, the blocks a(i, j) B: (m p) x (n q) of A m x n and B p x q.
 template <class eT>
 Var<eT> kron(Var<eT> a, Var<eT> b);
 /// The symmetric Toeplitz matrix with first column a, or that with first column a and first row b (b's first element is
-/// not used). Both are vectors.
+/// not used), of as many rows as a has elements and as many columns as b has. Both are vectors.
 template <class eT>
 Var<eT> toeplitz(Var<eT> a);
 template <class eT>
@@ -567,19 +585,19 @@ ARMAGRAD_WITH_MATRIX(toeplitz)
 ARMAGRAD_WITH_MATRIX(conv)
 ARMAGRAD_WITH_MATRIX(cross)
 #undef ARMAGRAD_WITH_MATRIX
-/// Covariances and correlations between the columns of x, whose rows are observations (a row alone is a column), as in
-/// Armadillo. norm_type 0 divides by n - 1, 1 by n; correlations are the same for both. That of a constant column is a
-/// ValueError.
+/// Covariances and correlations between the columns of x, n x p, whose rows are observations (a row alone is a column),
+/// as in Armadillo: p x p. norm_type 0 divides by n - 1, 1 by n; correlations are the same for both. That of a constant
+/// column is a ValueError.
 template <class eT>
 Var<eT> cov(Var<eT> x, int norm_type = 0);
 template <class eT>
 Var<eT> cor(Var<eT> x, int norm_type = 0);
-/// Between the columns of x and those of y.
+/// Between the columns of x, n x p, and those of y, n x q: p x q.
 template <class eT>
 Var<eT> cov(Var<eT> x, Var<eT> y, int norm_type = 0);
 template <class eT>
 Var<eT> cor(Var<eT> x, Var<eT> y, int norm_type = 0);
-/// The sums of the first 1, 2, ... elements of each column (dim 0) or row (dim 1).
+/// The sums of the first 1, 2, ... elements of each column (dim 0) or row (dim 1), in x's shape.
 template <class eT>
 Var<eT> cumsum(Var<eT> x, int dim);
 /// Each column (dim 0) or row (dim 1) in order, "ascend" or "descend"; equal elements keep theirs. ValueError for NaN.

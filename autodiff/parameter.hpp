@@ -26,6 +26,12 @@ struct ParameterUpdate {
   eT* velocity = nullptr;  // null: the parameter itself is written
   bool started = false;    // the velocity has a value
   bool done = false;       // set by backward
+
+  /// Makes the product or sum that is the parameter's gradient this step.
+  void put_into(Command<eT>& c) const {
+    c.flags |= velocity == nullptr ? step_parameter : step_velocity;
+    c.object = scalars;
+  }
 };
 
 /// What a parameter, the leaves that alias it and the optimizers that update it share.

@@ -24,7 +24,9 @@ class Replay {
   Replay& operator=(Replay&&) noexcept;
   ~Replay();
 
-  /// New content for a leaf made with `constant` or `variable`. ShapeError unless it has the captured shape.
+  /// New content for a leaf made with `constant` or `variable`. ShapeError unless it has the captured shape. What was
+  /// borrowed shows its matrix, whatever that holds when the step runs; here only that matrix itself may be given,
+  /// which does nothing on the CPU and copies it to another device.
   void set(Var<eT> leaf, const arma::Mat<eT>& value);
   /// New class indices; as many as captured, none above the captured logits' rows.
   void set(const Labels<eT>& labels, const arma::Row<std::size_t>& y);

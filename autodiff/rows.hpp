@@ -158,9 +158,9 @@ struct RowKernels {
           std::make_index_sequence<4>());
     }
   }
-  static inline const Kernel<eT> value = versions<eT, &value_host>(Row::name);
+  static inline const Kernel<eT> value = versions<eT, &value_host>(Row::name, true);
   template <int k>
-  static inline const Kernel<eT> derivative = versions<eT, &derivative_host<k>>(Row::derivative_names[k]);
+  static inline const Kernel<eT> derivative = versions<eT, &derivative_host<k>>(Row::derivative_names[k], true);
 };
 
 struct NoAttributes {};

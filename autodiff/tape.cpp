@@ -36,11 +36,26 @@ Shape Var<eT>::shape() const {
   return graph().node(index_).shape;
 }
 
+namespace {
+// The tape's own memory where the program can read it.
+template <class eT>
+arma::Mat<eT> show(const detail::Graph<eT>& g, const eT* data, Shape s) {
+  if (!(g.device() == Device::cpu())) return g.download(data, s);
+  return arma::Mat<eT>(const_cast<eT*>(data), s.rows, s.cols, false, true);
+}
+}  // namespace
+
 template <class eT>
 arma::Mat<eT> Var<eT>::value() const {
   auto& g = graph();
   const View<const eT> v = g.value(index_);
   return g.download(v.data, shape());
+}
+template <class eT>
+const arma::Mat<eT> Var<eT>::value_view() const {
+  auto& g = graph();
+  const View<const eT> v = g.value(index_);
+  return show(g, v.data, shape());
 }
 
 template <class eT>
@@ -53,26 +68,37 @@ eT Var<eT>::item() const {
   return x;
 }
 
+// Null where backward has not reached.
 template <class eT>
-arma::Mat<eT> Var<eT>::grad() const {
+const eT* Var<eT>::gradient() const {
   using N = detail::Node<eT>;
-  auto& g = graph();
-  const N& n = g.node(index_);
+  const N& n = graph().node(index_);
   if (n.op == &detail::parameter_leaf<eT>) {
     const auto& storage = *static_cast<const detail::ParameterStorage<eT>*>(n.attributes);
-    if (storage.has_gradient) return g.download(storage.gradient, n.shape);
-  } else if (!(n.flags & N::needs_gradient)) {
+    return storage.has_gradient ? storage.gradient : nullptr;
+  }
+  if (!(n.flags & N::needs_gradient))
     throw StateError(
         fmt::format("grad: this Var ({}) does not require a gradient; make it with tape.variable", n.op->name));
-  } else if (!(n.flags & (N::is_leaf | N::keeps_gradient))) {
+  if (!(n.flags & (N::is_leaf | N::keeps_gradient)))
     throw StateError(
         fmt::format("grad: this Var is the result of {}, whose gradient is not kept; call retain_grad() on "
                     "it before backward, or use ag::grad",
                     n.op->name));
-  } else if (n.gradient != nullptr) {
-    return g.download(n.gradient, n.shape);
-  }
-  return arma::Mat<eT>(n.shape.rows, n.shape.cols, arma::fill::zeros);
+  return n.gradient;
+}
+
+template <class eT>
+arma::Mat<eT> Var<eT>::grad() const {
+  const eT* const g = gradient();
+  const Shape s = shape();
+  return g != nullptr ? graph().download(g, s) : arma::Mat<eT>(s.rows, s.cols, arma::fill::zeros);
+}
+template <class eT>
+const arma::Mat<eT> Var<eT>::grad_view() const {
+  const eT* const g = gradient();
+  const Shape s = shape();
+  return g != nullptr ? show(graph(), g, s) : arma::Mat<eT>(s.rows, s.cols, arma::fill::zeros);
 }
 
 template <class eT>
@@ -160,6 +186,14 @@ Var<eT> Tape<eT>::variable(const arma::Mat<eT>& x) {
   auto& g = graph();
   const std::uint32_t i = g.leaf(detail::variable_leaf<eT>, shape_of(x.n_rows, x.n_cols), true);
   g.backend().upload(g.node(i).value, x.memptr(), x.n_elem * sizeof(eT));
+  return g.var(i);
+}
+template <class eT>
+Var<eT> Tape<eT>::borrow_variable(const arma::Mat<eT>& x) {
+  auto& g = graph();
+  if (!(g.device() == Device::cpu())) return variable(x);
+  const std::uint32_t i = g.aliasing_leaf(detail::borrowed_leaf<eT>, shape_of(x.n_rows, x.n_cols), x.memptr());
+  if (g.gradients_enabled()) g.node(i).flags |= detail::Node<eT>::needs_gradient;
   return g.var(i);
 }
 template <class eT>
@@ -327,7 +361,8 @@ void Replay<eT>::set(Var<eT> leaf, const arma::Mat<eT>& value) {
   check();
   if (leaf.graph().state() != state_) throw StateError("replay: this leaf belongs to another tape");
   auto& n = leaf.graph().node(leaf.index());
-  if (n.op != &detail::constant_leaf<eT> && n.op != &detail::variable_leaf<eT>)
+  const bool itself = n.op == &detail::borrowed_leaf<eT> && n.value == value.memptr();
+  if (n.op != &detail::constant_leaf<eT> && n.op != &detail::variable_leaf<eT> && !itself)
     throw StateError(
         fmt::format("replay: only a leaf made with constant or variable can be set, not a {}", n.op->name));
   if (n.shape.rows != value.n_rows || n.shape.cols != value.n_cols)
@@ -336,7 +371,7 @@ void Replay<eT>::set(Var<eT> leaf, const arma::Mat<eT>& value) {
                     "shape",
                     to_string(n.shape), value.n_rows, value.n_cols));
   leaf.graph().forget_kept();
-  list_->backend->upload(n.value, value.memptr(), value.n_elem * sizeof(eT));
+  if (!itself) list_->backend->upload(n.value, value.memptr(), value.n_elem * sizeof(eT));
 }
 
 template <class eT>

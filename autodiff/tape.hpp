@@ -49,6 +49,9 @@ class Tape {
   Var<eT> borrow(const arma::Mat<eT>&& x) = delete;
   /// A leaf whose gradient is wanted; copies `x`. Read it with `.grad()` after backward.
   Var<eT> variable(const arma::Mat<eT>& x);
+  /// The same as an alias of `x`, as `borrow` makes one.
+  Var<eT> borrow_variable(const arma::Mat<eT>& x);
+  Var<eT> borrow_variable(const arma::Mat<eT>&& x) = delete;
   /// A leaf that aliases the parameter; backward adds to the parameter's own gradient.
   Var<eT> parameter(const Parameter<eT>& p);
   /// Class indices for cross_entropy, one per column of the logits.

@@ -38,11 +38,16 @@ class Var {
 
   /// A copy of the value.
   arma::Mat<eT> value() const;
+  /// The value without a copy: a matrix that shows the tape's memory until the tape is rewound or destroyed (on another
+  /// device a copy). It is there to be read.
+  const arma::Mat<eT> value_view() const;  // NOLINT(readability-const-return-type): nobody may write through it
   /// The value of a 1x1 Var; ShapeError otherwise.
   eT item() const;
   /// A copy of the gradient that backward left here; zeros where it has not reached. Kept for leaves
   /// (`tape.variable`, parameters) and for Vars marked with `retain_grad`.
   arma::Mat<eT> grad() const;
+  /// The gradient without a copy, as `value_view`; until the next backward, which adds to it where it stands.
+  const arma::Mat<eT> grad_view() const;  // NOLINT(readability-const-return-type)
   /// Keep the gradient of this intermediate result in the next backward passes.
   void retain_grad() const;
   bool requires_grad() const;
@@ -93,6 +98,7 @@ class Var {
 
  private:
   [[noreturn]] void refuse() const;
+  const eT* gradient() const;
   inline static detail::TapeState<eT> unassigned_{};
   detail::TapeState<eT>* state_;
   std::uint32_t index_;

@@ -51,33 +51,31 @@ class Armagrad final : public ag::bench::Contestant {
       model_.layers[l].weight.set_value(matrix(p_.weights[l], p_.layers[l + 1], p_.layers[l]));
       model_.layers[l].bias.set_value(matrix(p_.biases[l], p_.layers[l + 1], 1));
     }
-    delta_.zeros(p_.layers.front(), p_.batch);
     attacked_ = x_;
   }
 
   void step() override {
     if (replay_) {
-      if (input_) replay_->set(*input_, attacked_);
+      if (input_) replay_->set(*input_, attacked_);  // which it is: nothing to copy
       replay_->run();
     } else if (replays_) {  // capturing runs the step, too
       const auto x = tape_.borrow(x_);
       const auto labels = tape_.labels(labels_);
-      if (p_.step == Problem::Step::attack) input_ = tape_.variable(attacked_);
+      if (p_.step == Problem::Step::attack) input_ = tape_.borrow_variable(attacked_);
       replay_.emplace(tape_.capture([&] { record(x, labels); }));
     } else {
       tape_.rewind();
-      if (p_.step == Problem::Step::attack) input_ = tape_.variable(attacked_);
+      if (p_.step == Problem::Step::attack) input_ = tape_.borrow_variable(attacked_);
       record(tape_.borrow(x_), labels_);
     }
     if (p_.step == Problem::Step::attack) {
-      const arma::fmat gradient = input_->grad();
+      const arma::fmat gradient = input_->grad_view();
       const float alpha = p_.alpha, epsilon = p_.epsilon;
       const float *x = x_.memptr(), *g = gradient.memptr();
-      float *delta = delta_.memptr(), *attacked = attacked_.memptr();
+      float* attacked = attacked_.memptr();
       for (arma::uword i = 0; i < gradient.n_elem; ++i) {
         const float sign = static_cast<float>(g[i] > 0) - static_cast<float>(g[i] < 0);
-        delta[i] = std::min(std::max(delta[i] + alpha * sign, -epsilon), epsilon);
-        attacked[i] = x[i] + delta[i];
+        attacked[i] = std::min(std::max(attacked[i] + alpha * sign, x[i] - epsilon), x[i] + epsilon);
       }
     }
   }
@@ -104,7 +102,7 @@ class Armagrad final : public ag::bench::Contestant {
 
   Problem p_;
   bool replays_;
-  arma::fmat x_, delta_, attacked_;  // features x batch
+  arma::fmat x_, attacked_;  // features x batch
   arma::Row<std::size_t> labels_;
   Mlp model_;
   ag::optim::Sgd<float> sgd_;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -81,6 +82,8 @@ Child::Child(const std::vector<std::string>& command, const std::map<std::string
     dup2(errors, 2);
     sched_setaffinity(0, sizeof set, &set);
     execvpe(argv[0], argv.data(), envp.data());
+    constexpr std::string_view why = "there is no such program; was it built, or was a Python with the peers given?";
+    [[maybe_unused]] const auto written = ::write(2, why.data(), why.size());  // goes to the log, which `fail` quotes
     _exit(127);
   }
   close(requests[0]);

@@ -59,7 +59,6 @@ class HandWritten final : public armagrad::bench::Contestant {
       }
     }
     if (p_.step == Problem::Step::attack) {
-      delta_.resize(p_.x.size());
       attacked_.resize(p_.x.size());
       dx_.resize(p_.x.size());
     }
@@ -73,7 +72,6 @@ class HandWritten final : public armagrad::bench::Contestant {
       std::fill(layers_[l].vw.begin(), layers_[l].vw.end(), 0.0F);
       std::fill(layers_[l].vb.begin(), layers_[l].vb.end(), 0.0F);
     }
-    std::fill(delta_.begin(), delta_.end(), 0.0F);
     attacked_ = p_.step == Problem::Step::attack ? p_.x : Floats();
   }
 
@@ -103,11 +101,10 @@ class HandWritten final : public armagrad::bench::Contestant {
       product('T', 'N', first.in, p_.batch, first.out, first.w.data(), first.dz.data(), dx_.data());  // W' dz
       const float alpha = p_.alpha, epsilon = p_.epsilon;
       const float *x = p_.x.data(), *dx = dx_.data();
-      float *delta = delta_.data(), *attacked = attacked_.data();
+      float* attacked = attacked_.data();
       for (std::size_t i = 0; i < p_.x.size(); ++i) {
         const float sign = static_cast<float>(dx[i] > 0) - static_cast<float>(dx[i] < 0);
-        delta[i] = std::min(std::max(delta[i] + alpha * sign, -epsilon), epsilon);
-        attacked[i] = x[i] + delta[i];
+        attacked[i] = std::min(std::max(attacked[i] + alpha * sign, x[i] - epsilon), x[i] + epsilon);
       }
     }
   }
@@ -186,7 +183,7 @@ class HandWritten final : public armagrad::bench::Contestant {
 
   Problem p_;
   std::vector<Layer> layers_;
-  Floats delta_, attacked_, dx_;  // attack: features x batch
+  Floats attacked_, dx_;  // attack: features x batch
   double loss_ = 0;
 };
 

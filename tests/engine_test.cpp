@@ -352,6 +352,38 @@ BOOST_AUTO_TEST_CASE(borrow_does_not_copy) {
   BOOST_TEST(!b.requires_grad());
 }
 
+BOOST_AUTO_TEST_CASE(a_borrowed_variable_and_views_copy_nothing) {
+  mat x = A;
+  Tape tape;
+  const Var v = tape.borrow_variable(x), y = square(v);
+  BOOST_TEST(v.requires_grad());
+  accu(y).backward();
+  const mat gradient = v.grad_view(), value = v.value_view();
+  BOOST_TEST(value.memptr() == x.memptr());
+  BOOST_TEST(difference(gradient, 2 * A) == 0);
+  BOOST_TEST(difference(y.value_view(), square(A)) == 0);
+  accu(v).backward();  // adds where the view looks
+  BOOST_TEST(difference(gradient, 2 * A + 1) == 0);
+  BOOST_CHECK_THROW(y.grad_view(), ag::StateError);
+  BOOST_TEST(difference(tape.variable(A).grad_view(), arma::zeros(2, 2)) == 0);
+  BOOST_TEST(ag::no_grad(tape, [&] { return tape.borrow_variable(x).requires_grad(); }) == false);
+}
+
+BOOST_AUTO_TEST_CASE(a_replay_sees_what_a_borrowed_matrix_holds) {
+  mat x = A;
+  Tape tape;
+  const Var v = tape.borrow_variable(x);
+  Var y;
+  auto replay = tape.capture([&] { y = accu(square(v)); });
+  x *= 2;
+  replay.set(v, x);
+  replay.run();
+  BOOST_TEST(y.item() == 4 * accu(square(A)));
+  BOOST_CHECK_EXCEPTION(replay.set(v, mat(x)), ag::StateError, [](const ag::StateError& e) {
+    return std::string(e.what()) == "replay: only a leaf made with constant or variable can be set, not a borrowed";
+  });
+}
+
 BOOST_AUTO_TEST_CASE(retain_grad_keeps_the_gradient_of_the_last_backward) {
   Tape tape;
   const Var x = tape.variable(A), h = square(x), y = accu(3 * h);

@@ -1,5 +1,8 @@
 // What the program says of the machine, which library multiplies what, and where a step's time goes.
 #define BOOST_TEST_MODULE machine
+#include <algorithm>
+#include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +14,7 @@
 
 #include <armagrad/armagrad.hpp>
 #include <armagrad/autodiff/device/products.hpp>
+#include <armagrad/autodiff/device/threads.hpp>
 
 #include "refused.hpp"
 
@@ -44,6 +48,18 @@ void check_product(bool ta, bool tb, arma::uword m, arma::uword n, arma::uword k
                                              << 8 * sizeof(eT) << " bits: " << error << ", at most " << most);
 }
 
+/// While it lives products and large loops use so many threads.
+class Threads {
+ public:
+  explicit Threads(unsigned count) { ag::set_threads(count); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+  ~Threads() { ag::set_threads(before_); }
+
+ private:
+  unsigned before_ = ag::machine().threads;
+};
+
 struct Net : ag::nn::Module<float> {
   ag::nn::Linear<float> l1{6, 5}, l2{5, 3};
   ARMAGRAD_MODULE(l1, l2)
@@ -71,6 +87,105 @@ BOOST_AUTO_TEST_CASE(products_of_every_path_agree_with_armadillo) {
       }
 }
 
+BOOST_AUTO_TEST_CASE(products_on_several_threads_agree_with_armadillo) {
+  arma::arma_rng::set_seed(8);
+  // Cut by columns, by rows, into unequal parts, and too narrow to be cut.
+  for (const unsigned threads : {2u, 3u})
+    for (const auto& [m, n, k] :
+         {std::array<arma::uword, 3>{200, 300, 100}, {300, 150, 120}, {203, 401, 70}, {90, 100, 700}})
+      for (const bool ta : {false, true})
+        for (const bool tb : {false, true}) {
+          const Threads several(threads);
+          check_product<float>(ta, tb, m, n, k);
+          check_product<double>(ta, tb, m, n, k);
+        }
+}
+
+BOOST_AUTO_TEST_CASE(a_large_element_wise_command_is_cut_into_a_piece_for_each_thread) {
+  struct Seen {
+    static void note(const ag::Command<float>& c) {
+      for (std::size_t i = 0; i < c.out.size(); ++i) c.out.data[i] = c.in[0].data[i] + *c.in[1].data;
+      c.more_out[0].data[0] = static_cast<float>(c.out.size());  // the piece's length at its first place
+    }
+  };
+  const ag::Kernel<float> kernel{"noted", &Seen::note, true};
+  arma::fmat x(701, 603, arma::fill::randu), y(701, 603), lengths(701, 603, arma::fill::zeros),
+      one(1, 1, arma::fill::ones);
+  ag::Command<float> c;
+  c.kernel = &kernel;
+  c.out = view(y, 701);
+  c.more_out[0] = view(lengths, 701);
+  c.in[0] = view(x, 701);
+  c.in[1] = view(one, 1);
+  const auto run = [&](unsigned threads) {
+    const Threads several(threads);
+    lengths.zeros();
+    ag::detail::run_here(c, 0);
+    BOOST_TEST(arma::approx_equal(y, x + 1, "absdiff", 0));
+    BOOST_TEST(arma::accu(lengths) == static_cast<float>(x.n_elem));
+    return arma::accu(lengths != 0);
+  };
+  BOOST_TEST(run(1) == 1u);
+  BOOST_TEST(run(2) == 2u);
+  BOOST_TEST(run(3) == 3u);
+  arma::fmat row(1, 603, arma::fill::ones);  // what is repeated along rows is not cut
+  c.in[1] = view(row, 1);
+  BOOST_TEST(run(2) == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(training_on_several_threads_gives_the_bits_of_one) {
+  arma::arma_rng::set_seed(9);
+  const arma::fmat x(600, 500, arma::fill::randn), start(600, 500, arma::fill::randn),
+      column(600, 1, arma::fill::randn);
+  const auto trained = [&](unsigned threads) {
+    const Threads several(threads);
+    ag::Parameter<float> w(start);
+    ag::optim::Sgd<float> sgd({w.shared()}, {.lr = 0.1, .momentum = 0.9});
+    ag::Tape<float> tape;
+    for (int i = 0; i < 3; ++i) {
+      tape.rewind();
+      const auto p = tape.parameter(w);
+      const auto y = tanh(p % tape.borrow(x) + tape.constant(column)) / 2 - exp(-square(p));
+      sgd.zero_grad();
+      mean(square(y)).backward();
+      sgd.step();
+    }
+    return w.value();
+  };
+  const arma::fmat one = trained(1);
+  BOOST_TEST(arma::abs(one - start).max() > 0);
+  BOOST_TEST(arma::approx_equal(trained(2), one, "absdiff", 0));
+  BOOST_TEST(arma::approx_equal(trained(3), one, "absdiff", 0));
+}
+
+// Of a program of its own, this one, whose BLAS is told to use kernels of the past.
+BOOST_AUTO_TEST_CASE(slow_blas_is_told_once_unless_silenced) {
+  const auto lines = [](const std::string& environment) {
+    const std::string command = environment + " ARMAGRAD_KEEP_BLAS=1 OPENBLAS_CORETYPE=Prescott /proc/" +
+                                std::to_string(getpid()) + "/exe --run_test=the_number_of_threads_can_be_set* 2>&1";
+    FILE* out = popen(command.c_str(), "r");
+    BOOST_REQUIRE(out != nullptr);
+    std::string text;
+    for (int c = std::fgetc(out); c != EOF; c = std::fgetc(out)) text += static_cast<char>(c);
+    BOOST_TEST(pclose(out) == 0, text);
+    std::size_t count = 0;
+    for (std::size_t at = text.find("does not know this processor"); at != std::string::npos;
+         at = text.find("does not know this processor", at + 1))
+      ++count;
+    return count;
+  };
+  bool wider = false;
+#if defined(__x86_64__) && defined(__GNUC__)
+  wider = __builtin_cpu_supports("avx2");
+#endif
+  if (ag::machine().kernels.empty() || !wider) {
+    BOOST_TEST_MESSAGE("skipped: BLAS is not OpenBLAS, or the processor has no wider registers");
+    return;
+  }
+  BOOST_TEST(lines("") == 1u);
+  BOOST_TEST(lines("ARMAGRAD_QUIET=1") == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(what_says_how_openmp_waits_is_left_as_it_is) {
   // This program went through restart_with_fast_blas() before main.
   const char *policy = std::getenv("OMP_WAIT_POLICY"), *spin = std::getenv("GOMP_SPINCOUNT");
@@ -91,6 +206,7 @@ BOOST_AUTO_TEST_CASE(a_product_over_nothing_is_zero_or_what_was_there) {
 }
 
 BOOST_AUTO_TEST_CASE(the_number_of_threads_can_be_set_and_small_work_uses_one) {
+  ag::Tape<double> first, second;
   const unsigned before = ag::machine().threads;
   ag::set_threads(2);
   BOOST_TEST(ag::machine().threads == 2u);

@@ -23,7 +23,7 @@ class Arena {
   }
 
   /// Lives until `rewind`.
-  void* take(std::size_t bytes) {
+  [[gnu::always_inline]] void* take(std::size_t bytes) {
     bytes = bytes <= 8 ? 8 : rounded(bytes);
     // Vector loads want 64-byte alignment; a scalar node must not cost a cache line.
     const std::size_t align = bytes < 64 ? 8 : 64;

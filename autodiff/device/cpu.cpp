@@ -12,8 +12,10 @@
 
 #include <armagrad/autodiff/armadillo.hpp>
 #include <armagrad/autodiff/device/kernels.hpp>
+#include <armagrad/autodiff/device/lanes.hpp>
 #include <armagrad/autodiff/device/memory.hpp>
 #include <armagrad/autodiff/device/products.hpp>
+#include <armagrad/autodiff/device/threads.hpp>
 #include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/error.hpp>
 #include <armagrad/autodiff/math.hpp>
@@ -56,8 +58,8 @@ class Cpu final : public Backend {
   void release(void* memory) noexcept override { std::free(memory); }
   void upload(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { copy(host, device, bytes); }
-  void run(const Command<float>& c) override { c.kernel->host.code[instructions_](c); }
-  void run(const Command<double>& c) override { c.kernel->host.code[instructions_](c); }
+  void run(const Command<float>& c) override { detail::run_here(c, instructions_); }
+  void run(const Command<double>& c) override { detail::run_here(c, instructions_); }
   void require(const Kernel<float>&, const char*) override {}
   void require(const Kernel<double>&, const char*) override {}
   void synchronize() override {}
@@ -87,6 +89,28 @@ struct Factors {
   }
 };
 
+// Columns no longer than this are too short to be vectors, but lie one after the other: several together are.
+constexpr std::size_t narrow = 64;
+
+// y = f(y + bias), column by column.
+template <class eT, class F>
+void add_bias(View<eT> y, const eT* bias, F f) {
+  const auto loop = [f](eT* to, const eT* b, std::size_t n) {
+    ARMAGRAD_NO_OVERLAP
+    for (std::size_t i = 0; i < n; ++i) to[i] = f(to[i] + b[i]);
+  };
+  if (y.rows > narrow || !y.contiguous()) {
+    for (std::size_t j = 0; j < y.cols; ++j) loop(y.data + j * y.ld, bias, y.rows);
+    return;
+  }
+  alignas(64) eT repeated[4 * narrow];
+  std::size_t length = y.rows;
+  std::copy_n(bias, length, repeated);
+  for (; length < 2 * narrow; length *= 2) std::copy_n(repeated, length, repeated + length);
+  for (std::size_t first = 0; first < y.size(); first += length)
+    loop(y.data + first, repeated, std::min(length, y.size() - first));
+}
+
 template <class eT>
 void gemm(const Command<eT>& c) {
   const bool ta = (c.flags & transpose_a) != 0, tb = (c.flags & transpose_b) != 0;
@@ -94,17 +118,10 @@ void gemm(const Command<eT>& c) {
   detail::product(ta, tb, f.alpha, c.in[0], c.in[1], f.beta, c.out);
   const eT* bias = c.in[2].data;
   if (bias == nullptr) return;
-  const bool relu = (c.flags & then_relu) != 0;
-  for (std::size_t j = 0; j < c.out.cols; ++j) {
-    eT* y = c.out.data + j * c.out.ld;
-    if (relu) {
-      ARMAGRAD_NO_OVERLAP
-      for (std::size_t i = 0; i < c.out.rows; ++i) y[i] = math::max(y[i] + bias[i], eT(0));
-    } else {
-      ARMAGRAD_NO_OVERLAP
-      for (std::size_t i = 0; i < c.out.rows; ++i) y[i] += bias[i];
-    }
-  }
+  if ((c.flags & then_relu) != 0)
+    add_bias(c.out, bias, [](eT y) { return math::max(y, eT(0)); });
+  else
+    add_bias(c.out, bias, [](eT y) { return y; });
 }
 
 template <class eT>
@@ -167,8 +184,7 @@ void store(eT& y, eT value, const C& c) {  // c has alpha and beta
   y = c.beta == eT(0) ? c.alpha * value : c.alpha * value + c.beta * y;
 }
 
-// Columns too short to be vectors: a block of them is one vector, since they lie one after the other.
-constexpr std::size_t narrow = 64, block = 16;
+constexpr std::size_t block = 16;  // narrow columns summed side by side
 template <class eT>
 void sum_narrow(const Command<eT>& c, const Factors<eT>& factors) {
   const View<const eT>& a = c.in[0];
@@ -222,51 +238,56 @@ void sum(const Command<eT>& c) {
   }
 }
 
-// Of a confident column log(1 + others) keeps what 1 + others would round away.
+// Of a confident column log(1 + others) keeps what 1 + others would round away (as math::log1p does).
 template <class eT>
 eT column_loss(eT own, eT others, eT below_top) {
-  const eT confident = math::log1p(others), general = math::log(others + own) + below_top;
-  return own == eT(1) ? confident : general;
+  const eT u = others + own, d = u - 1, l = math::log(u);
+  const eT confident = d == eT(0) ? others : l * (others / d);
+  return own == eT(1) ? confident : l + below_top;
 }
 
 // Few classes, as most problems have: a block of columns side by side, so that the vectors run across columns.
 template <class eT>
 void cross_entropy_narrow(const Command<eT>& c) {
+  using Row = detail::Lanes<eT>;
+  constexpr std::size_t width = detail::lanes<eT>;
   const View<const eT>& z = c.in[0];
   eT* residual = c.more_out[0].data;
-  double loss = 0;  // in float the rounding of a sum over 1437 columns is as large as what late epochs gain
-  alignas(64) eT e[narrow * block];
-  alignas(64) eT top[block], own[block], others[block], below_top[block], losses[block];
-  const std::size_t size = z.rows * block;
-  for (std::size_t first = 0; first < z.cols; first += block) {
-    const std::size_t count = std::min(block, z.cols - first);
-    const eT* x = z.data + first * z.ld;
+  double loss[width] = {};  // in float the rounding of a sum over 1437 columns is as large as what late epochs gain
+  alignas(64) eT e[narrow * width], own[width], below_top[width], others[width], scale[width];
+  const auto row = [&e](std::size_t i) -> Row& { return *reinterpret_cast<Row*>(e + i * width); };
+  for (std::size_t first = 0; first < z.cols; first += width) {
+    const std::size_t count = std::min(width, z.cols - first), size = z.rows * width;
     const std::uint32_t* labels = c.indices + first;
-    if (count < block) std::fill_n(e, size, eT(0));  // the lanes left over are computed and not used
-    for (std::size_t j = 0; j < count; ++j)
-      for (std::size_t i = 0; i < z.rows; ++i) e[i * block + j] = x[i + j * z.ld];
-    for (std::size_t j = 0; j < block; ++j) top[j] = e[j], others[j] = 0, own[j] = below_top[j] = 1;
-    for (std::size_t i = block; i < size; i += block)
-      for (std::size_t j = 0; j < block; ++j) top[j] = math::max(top[j], e[i + j]);
-    for (std::size_t i = 0; i < size; i += block)
-      for (std::size_t j = 0; j < block; ++j) e[i + j] -= top[j];
-    for (std::size_t j = 0; j < count; ++j) below_top[j] = -e[labels[j] * block + j];
+    if (count < width) std::fill_n(e, size, eT(0));  // the lanes left over are computed and not used
+    detail::transpose(z.data + first * z.ld, z.rows, count, z.ld, e, width);
+    Row top = row(0);
+    for (std::size_t i = 1; i < z.rows; ++i) top = top < row(i) ? row(i) : top;
+    for (std::size_t i = 0; i < z.rows; ++i) row(i) -= top;
+    std::fill_n(own, width, eT(1));
+    std::fill_n(below_top, width, eT(1));
+    for (std::size_t j = 0; j < count; ++j) below_top[j] = -e[labels[j] * width + j];
     for (std::size_t i = 0; i < size; ++i) e[i] = math::exp(e[i]);
-    for (std::size_t j = 0; j < count; ++j) own[j] = std::exchange(e[labels[j] * block + j], eT(0));
-    for (std::size_t i = 0; i < size; i += block)
-      for (std::size_t j = 0; j < block; ++j) others[j] += e[i + j];
-    for (std::size_t j = 0; j < block; ++j) losses[j] = column_loss(own[j], others[j], below_top[j]);
-    for (std::size_t j = 0; j < count; ++j) loss += losses[j];
+    for (std::size_t j = 0; j < count; ++j) own[j] = std::exchange(e[labels[j] * width + j], eT(0));
+    Row sum = row(0);
+    for (std::size_t i = 1; i < z.rows; ++i) sum += row(i);
+    detail::store(others, sum);
+    for (std::size_t j = 0; j < width; ++j) {
+      const eT lost = column_loss(own[j], others[j], below_top[j]);
+      loss[j] += static_cast<double>(j < count ? lost : eT(0));
+      scale[j] = c.alpha / (others[j] + own[j]);
+    }
     if (residual == nullptr) continue;
-    for (std::size_t j = 0; j < block; ++j) top[j] = c.alpha / (others[j] + own[j]);  // from here on the scale
-    for (std::size_t i = 0; i < size; i += block)
-      for (std::size_t j = 0; j < block; ++j) e[i + j] *= top[j];
-    for (std::size_t j = 0; j < count; ++j) e[labels[j] * block + j] = -others[j] * top[j];  // p - 1 rounds to 0 near 1
-    eT* r = residual + first * z.rows;
+    Row factor;
+    detail::load(factor, scale);
+    for (std::size_t i = 0; i < z.rows; ++i) row(i) *= factor;
     for (std::size_t j = 0; j < count; ++j)
-      for (std::size_t i = 0; i < z.rows; ++i) r[i + j * z.rows] = e[i * block + j];
+      e[labels[j] * width + j] = -others[j] * scale[j];  // p - 1 rounds to 0 near 1
+    detail::transpose(e, count, z.rows, width, residual + first * z.rows, z.rows);
   }
-  *c.out.data = static_cast<eT>(static_cast<double>(c.alpha) * loss);
+  double total = 0;
+  for (const double l : loss) total += l;
+  *c.out.data = static_cast<eT>(static_cast<double>(c.alpha) * total);
 }
 
 template <class eT>
@@ -443,9 +464,9 @@ void clip(const Command<eT>& c) {
 
 namespace detail {
 
-#define ARMAGRAD_KERNEL(name) \
-  template <class eT>         \
-  const Kernel<eT> kernels<eT>::name = versions<eT, &armagrad::name<eT>>(#name);
+#define ARMAGRAD_KERNEL(name, ...) \
+  template <class eT>              \
+  const Kernel<eT> kernels<eT>::name = versions<eT, &armagrad::name<eT>>(#name __VA_OPT__(, ) __VA_ARGS__);
 ARMAGRAD_KERNEL(gemm)
 ARMAGRAD_KERNEL(copy)
 ARMAGRAD_KERNEL(fill)
@@ -461,7 +482,7 @@ ARMAGRAD_KERNEL(scatter)
 ARMAGRAD_KERNEL(dropout)
 ARMAGRAD_KERNEL(batch_columns)
 ARMAGRAD_KERNEL(batch_labels)
-ARMAGRAD_KERNEL(sgd)
+ARMAGRAD_KERNEL(sgd, true)
 ARMAGRAD_KERNEL(clip)
 #undef ARMAGRAD_KERNEL
 

@@ -42,6 +42,7 @@ struct Kernel {
 
   const char* name;
   Host host;
+  bool elementwise = false;  // each element of `out` and `more_out` is made of the same one of the inputs, or of a 1x1
   mutable void (*plugin)(void* context, const Command<eT>&) = nullptr;
 };
 

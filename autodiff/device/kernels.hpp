@@ -104,4 +104,16 @@ struct kernels {
 extern template struct kernels<float>;
 extern template struct kernels<double>;
 
+/// alpha op(A) op(B), for an `out` to be set; flags say which is read transposed.
+template <class eT>
+Command<eT> product_command(View<const eT> a, View<const eT> b, std::uint32_t flags, eT alpha = 1) {
+  Command<eT> c;
+  c.kernel = &kernels<eT>::gemm;
+  c.in[0] = a;
+  c.in[1] = b;
+  c.flags = flags;
+  c.alpha = alpha;
+  return c;
+}
+
 }  // namespace armagrad::detail

@@ -31,6 +31,7 @@
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <string>
 
 #include <armagrad/autodiff/device/device.hpp>
@@ -59,6 +60,7 @@ struct TriangularOptions {
   const char* by;
   Triangle triangle;
   bool transposed, checked;
+  std::uint32_t rows, cols;  // of the matrix that it is a factor of, which a refusal names; 0: of none
 };
 struct TriangleOptions {
   int diagonal;  // the last one kept: 0 the main one, above it 1, 2, ..., below it -1, -2, ...
@@ -99,35 +101,55 @@ eT rank_tolerance(const ToleranceOptions& o, eT top) {
                          : static_cast<eT>(o.largest_side) * top * std::numeric_limits<eT>::epsilon();
 }
 
+// Vectors of equal values are some basis of their space. LAPACK's often lie along the axes, where a function that
+// depends on the choice may happen to be stationary, so that its gradient does not tell; and a matrix that is 0 on the
+// diagonal there need not be 0. So they are reflected at a plane in no particular direction: then it tells.
+
+/// Element k of its normal, before that has length 1.
+template <class eT>
+ARMAGRAD_HD eT generic_element(std::size_t k) {
+  const double x = 0.6180339887498949 * static_cast<double>(k + 1);
+  return static_cast<eT>(1 + x - static_cast<double>(static_cast<std::uint64_t>(x)));
+}
+/// Values this close, `top` the largest in size, are equal but for the last bits: vectors may be mixed without a loss.
+template <class eT>
+eT equal_value_tolerance(eT top) {
+  return 4 * std::numeric_limits<eT>::epsilon() * top;
+}
+
 /// Whether the incoming gradients tell vectors of a repeated value apart. With M = V' dV, a rotation of the vectors of
-/// w(i) = w(j) changes the result at the rate M(i, j) - M(j, i), which must be 0. If a gradient dw came in too, 0 is
-/// not enough: V diag(f(w)) V' has it at the identity for every f, and yet its derivative f'(w) cannot be known from dV
-/// and dw. Then M and dw must be the same in every basis: multiples of the identity.
+/// w(i) = w(j) changes the result at the rate M(i, j) - M(j, i), which must be 0. If a gradient dw came in too, that is
+/// not enough: dw is the diagonal of a block of V' dA V, of which the rest cannot be known from dV and dw. Of
+/// V diag(f(w)) V' it is f'(w) V' W V, and M has no trace of that. But the vectors are in no particular direction:
+/// where the diagonal is 0 the block is.
 ///   M, w, dw, for singular values also N = V' dV beside M = U' dU
 template <class eT>
 struct Ambiguity {
   bool values, singular, symmetric;
   std::size_t n;
   const eT *m, *w, *dw, *v;
-  eT same;                    // see same_value_tolerance
-  eT scale, small_beside_it;  // the largest entry of M and N, and what is nothing beside 1
+  eT same;        // see same_value_tolerance
+  eT zero;        // what is nothing in M and N
+  eT zero_value;  // and in dw
 
   ARMAGRAD_HD bool same_value(std::size_t i, std::size_t j) const { return math::abs(w[i] - w[j]) <= same; }
   ARMAGRAD_HD bool at(std::size_t i, std::size_t j) const {  // i < j, of the same value
-    const std::size_t ij = i + j * n, ji = j + i * n, ii = i * (n + 1), jj = j * (n + 1);
-    const eT zero = small_beside_it * scale;
+    const std::size_t ij = i + j * n, ji = j + i * n;
     const eT mij = m[ij] + (singular ? v[ij] : 0), mji = m[ji] + (singular ? v[ji] : 0);
-    const eT mii = m[ii] + (singular ? v[ii] : 0), mjj = m[jj] + (singular ? v[jj] : 0);
     bool depends = symmetric ? math::abs(mij - mji) > zero : math::abs(mij) > zero || math::abs(mji) > zero;
     if (singular && w[i] <= same) depends |= math::abs((m[ij] - v[ij]) - (m[ji] - v[ji])) > zero;
-    if (values) {
-      depends |= math::abs(mij) > zero || math::abs(mji) > zero || math::abs(mii - mjj) > zero;
-      const eT a = math::abs(dw[i]), b = math::abs(dw[j]), larger = a < b ? b : a;
-      depends |= math::abs(dw[i] - dw[j]) > small_beside_it * (larger < scale ? scale : larger);
-    }
+    if (values) depends |= math::abs(dw[i]) > zero_value || math::abs(dw[j]) > zero_value;
     return depends;
   }
 };
+
+/// What is nothing in gradients by values, of which `largest` is the largest in size, beside M with its largest
+/// `scale`.
+template <class eT>
+ARMAGRAD_HD eT zero_beside(eT largest, eT scale, eT top, eT small_beside_it) {
+  const eT by_vectors = top > eT(0) ? scale / top : eT(0);
+  return small_beside_it * (largest < by_vectors ? by_vectors : largest);
+}
 
 // ---- refusals; the .cu files have no fmt
 
@@ -176,36 +198,51 @@ void fail_not_symmetric(const char* by, View<const eT> a, eT apart) {
   throw ValueError(formatted(
       "%s: A is %ux%u and does not have full rank; use pinv(A) * B for the solution of smallest norm", by, rows, cols));
 }
+/// R of A = Q R, or U of P' L U = A, is singular.
+[[noreturn]] inline void fail_dependent(const char* by, std::uint32_t rows, std::uint32_t cols, double rcond) {
+  throw ValueError(formatted(
+      "%s: A is %ux%u and its first %u columns are linearly dependent (reciprocal condition number %.2g), where "
+      "the factors have no derivative; leave out a dependent column, or use pinv",
+      by, rows, cols, rows < cols ? rows : cols, rcond));
+}
 [[noreturn]] inline void fail_basis(const char* by, std::uint32_t columns) {
   throw ValueError(
       formatted("%s: the gradient depends on how the last %u columns of a square factor are chosen, which A does not "
                 "determine; use %s_econ, or only what any choice agrees on, like Q2 Q2'",
                 by, columns, by));
 }
+inline constexpr const char* instead_of_singular_vectors =
+    "use functions of A itself (pinv, solve, norm), trace(spectral(A.t() * A, f, df)) for a sum over the squares of "
+    "the "
+    "singular values, or, for first derivatives, functions of the singular values alone";
 inline constexpr const char* split_by_direction =
     "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
     "choice";
 [[noreturn]] inline void fail_ambiguous(const AmbiguityOptions& o, double value, std::size_t i, std::size_t j,
                                         const char* why = "the incoming gradient depends on which were chosen") {
-  throw ValueError(
-      formatted("%s: the %s %zu and %zu (counted from 0) are both %.10g, so their vectors are not unique, and %s; %s",
-                o.by, o.singular ? "singular values" : "eigenvalues", i, j, value, why,
-                o.singular    ? "use functions of the singular values alone, or of A itself (pinv, solve, norm)"
-                : o.symmetric ? "use spectral(A, f, df) for a function of the matrix, or functions of the eigenvalues "
-                                "alone"
-                              : "use functions of the eigenvalues alone, or of A itself (expmat, solve)"));
+  throw ValueError(formatted(
+      "%s: the %s %zu and %zu (counted from 0) are both %.10g, so their vectors are not unique, and %s; %s", o.by,
+      o.singular ? "singular values" : "eigenvalues", i, j, value, why,
+      o.singular    ? instead_of_singular_vectors
+      : o.symmetric ? "use spectral(A, f, df) for a function of the matrix, trace(spectral(A, f, df)) for a "
+                      "sum over the eigenvalues, or, for first derivatives, functions of the eigenvalues alone"
+                    : "use functions of A itself (expmat, solve, trace(A * A)), or, for first derivatives, "
+                      "functions of the eigenvalues alone"));
 }
 [[noreturn]] inline void fail_at_zero(const char* by, std::size_t j) {
   throw ValueError(
       formatted("%s: the singular value %zu (counted from 0) is 0, so its vectors are not unique, and the incoming "
-                "gradient depends on which were chosen; use functions of the singular values alone, or of A itself "
-                "(pinv, solve, norm)",
-                by, j));
+                "gradient depends on which were chosen; %s",
+                by, j, instead_of_singular_vectors));
 }
-[[noreturn]] inline void fail_condition() {
-  throw ValueError(
-      "cond: A is singular, its condition number infinite and without a gradient; add a small multiple of the "
-      "identity");
+/// The largest condition number that has a gradient.
+template <class eT>
+constexpr eT largest_condition = 1 / std::numeric_limits<eT>::epsilon();
+[[noreturn]] inline void fail_condition(double condition) {
+  throw ValueError(formatted(
+      "cond: A is singular to working precision (condition number %.2g), where it has no gradient; add a small "
+      "multiple of the identity",
+      condition));
 }
 [[noreturn]] inline void fail_constant(std::size_t column) {
   throw ValueError(

@@ -10,7 +10,9 @@
 #include <dlfcn.h>
 
 #include <armagrad/autodiff/armadillo.hpp>
+#include <armagrad/autodiff/device/lanes.hpp>
 #include <armagrad/autodiff/device/products.hpp>
+#include <armagrad/autodiff/device/threads.hpp>
 
 namespace armagrad::detail {
 namespace {
@@ -80,14 +82,54 @@ const OneDnn& onednn() {
   return instance;
 }
 
+template <class T>
+View<T> columns(View<T> v, std::size_t first, std::size_t count) {
+  return {v.data + first * v.ld, v.rows, static_cast<std::uint32_t>(count), v.ld};
+}
+
+template <class T>
+View<T> rows(View<T> v, std::size_t first, std::size_t count) {
+  return {v.data + first, static_cast<std::uint32_t>(count), v.cols, v.ld};
+}
+
+// Some of the result's columns or rows.
+template <class eT>
+Product<eT> part(Product<eT> p, bool by_columns, std::size_t first, std::size_t count) {
+  p.c = by_columns ? columns(p.c, first, count) : rows(p.c, first, count);
+  View<const eT>& factor = by_columns ? p.b : p.a;
+  const bool across = by_columns ? p.tb : !p.ta;
+  factor = across ? rows(factor, first, count) : columns(factor, first, count);
+  return p;
+}
+
+// A product on several threads is cut into as many products: threads that share one meet again and again within it, and
+// wait for the slowest each time. The sums of each element stay whole.
+struct Parts {
+  const Product<float>* whole;
+  bool by_columns;
+  std::size_t length, step;
+
+  static void run(const void* self, std::size_t i) {
+    const auto& all = *static_cast<const Parts*>(self);
+    const std::size_t first = i * all.step;
+    const Product<float> p = part(*all.whole, all.by_columns, first, std::min(all.step, all.length - first));
+    // oneDNN counts by rows, so it is asked for C' = op(B)' op(A)'.
+    onednn().sgemm(p.tb ? 'T' : 'N', p.ta ? 'T' : 'N', p.c.cols, p.c.rows, static_cast<std::int64_t>(p.k()), p.alpha,
+                   p.b.data, p.b.ld, p.a.data, p.a.ld, p.beta, p.c.data, p.c.ld);
+  }
+};
+
 bool by_onednn(const Product<float>& p) {
   if (p.size() <= small_product || onednn().sgemm == nullptr) return false;
   thread_local unsigned current = 0;
   const unsigned threads = static_cast<double>(p.size()) < worth_threads ? 1 : product_threads();
   if (threads != current && onednn().set_threads != nullptr) onednn().set_threads(static_cast<int>(current = threads));
-  // oneDNN counts by rows, so it is asked for C' = op(B)' op(A)'.
-  return onednn().sgemm(p.tb ? 'T' : 'N', p.ta ? 'T' : 'N', p.c.cols, p.c.rows, static_cast<std::int64_t>(p.k()),
-                        p.alpha, p.b.data, p.b.ld, p.a.data, p.a.ld, p.beta, p.c.data, p.c.ld) == 0;
+  Parts parts{&p, p.n() >= p.m(), std::max(p.n(), p.m()), 0};
+  constexpr std::size_t unit = 16;
+  const bool cut = threads > 1 && parts.length >= narrow * threads;
+  parts.step = cut ? (parts.length + unit * threads - 1) / (unit * threads) * unit : parts.length;
+  in_parallel((parts.length + parts.step - 1) / parts.step, cut ? threads : 1, &Parts::run, &parts);
+  return true;
 }
 bool by_onednn(const Product<double>&) { return false; }
 
@@ -105,14 +147,8 @@ template <class eT>
 View<const eT> copied_transposed(View<const eT> a) {
   thread_local const std::unique_ptr<eT[]> copy(new eT[most_copied]);
   eT* to = copy.get();
-  for (std::size_t j = 0; j < a.cols; ++j)
-    for (std::size_t i = 0; i < a.rows; ++i) to[i * a.cols + j] = a.data[j * a.ld + i];
+  transpose(a.data, a.rows, a.cols, a.ld, to, a.cols);
   return {to, a.cols, a.rows, a.cols};
-}
-
-template <class T>
-View<T> columns(View<T> v, std::size_t first, std::size_t count) {
-  return {v.data + first * v.ld, v.rows, static_cast<std::uint32_t>(count), v.ld};
 }
 
 template <class eT>

@@ -28,8 +28,8 @@ struct Versions<code> {
 };
 #undef ARMAGRAD_VERSION
 template <class eT, void (*code)(const Command<eT>&)>
-constexpr Kernel<eT> versions(const char* name) {
-  return {name, {&Versions<code>::plain, &Versions<code>::avx2, &Versions<code>::avx512}};
+constexpr Kernel<eT> versions(const char* name, bool elementwise = false) {
+  return {name, {&Versions<code>::plain, &Versions<code>::avx2, &Versions<code>::avx512}, elementwise};
 }
 /// Calls `code` in the version for this processor: for loops that are only part of a command.
 template <auto code, class... Args>
@@ -44,8 +44,8 @@ void run_version(Args... args) {
   code(args...);
 }
 template <class eT, void (*code)(const Command<eT>&)>
-constexpr Kernel<eT> versions(const char* name) {
-  return {name, code};
+constexpr Kernel<eT> versions(const char* name, bool elementwise = false) {
+  return {name, code, elementwise};
 }
 #endif
 

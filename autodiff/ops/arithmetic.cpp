@@ -190,14 +190,10 @@ struct Matmul {
   template <class eT>
   static void eval(Eval<eT>& e) {
     const auto a = e.factor(0), b = e.factor(1);
-    Command<eT> c;
-    c.kernel = &kernels<eT>::gemm;
-    c.in[0] = a.view;
-    c.in[1] = b.view;
+    const std::uint32_t flags = (a.transposed ? transpose_a : 0u) | (b.transposed ? transpose_b : 0u);
+    Command<eT> c = product_command(a.view, b.view, flags, e.alpha * a.scale * b.scale);
     c.out = e.out();
-    c.alpha = e.alpha * a.scale * b.scale;
     c.beta = e.beta;
-    c.flags = (a.transposed ? transpose_a : 0u) | (b.transposed ? transpose_b : 0u);
     e.run(c);
   }
   template <class eT>
@@ -205,6 +201,19 @@ struct Matmul {
     const Var<eT> a = r.operand(0), b = r.operand(1);
     if (r.needs(0)) r.accumulate(0, apply<Matmul>(r.grad(), b.t()));  // (m x n)(n x k)
     if (r.needs(1)) r.accumulate(1, apply<Matmul>(a.t(), r.grad()));  // (k x m)(m x n)
+  }
+  template <class eT>
+  static bool direct(Graph<eT>& g, std::uint32_t i) {
+    if (!g.may_consume(i)) return false;
+    const std::uint32_t to_a = g.node(i).operands[0], to_b = g.node(i).operands[1];
+    const View<const eT> dy = g.gradient(i);
+    const auto a = g.factor(to_a), b = g.factor(to_b);
+    if (g.wants_gradient(to_a))
+      g.give(to_a, product_command(dy, b.view, b.transposed ? 0u : transpose_b, b.scale), name);
+    if (g.wants_gradient(to_b))
+      g.give(to_b, product_command(a.view, dy, a.transposed ? 0u : transpose_a, a.scale), name);
+    g.consume_gradient(i);
+    return true;
   }
   static constexpr bool many_directions = true;
   template <class eT>

@@ -10,10 +10,10 @@
 #include <cstdint>
 #include <limits>
 
+#include <armagrad/autodiff/device/lanes.hpp>
 #include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/ops/decompositions.hpp>
-#include <armagrad/autodiff/ops/lanes.hpp>
 #include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad::detail {

@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <limits>
 
+#include <armagrad/autodiff/device/lanes.hpp>
 #include <armagrad/autodiff/device/products.hpp>
 #include <armagrad/autodiff/device/versions.hpp>
 #include <armagrad/autodiff/ops/dense.hpp>
-#include <armagrad/autodiff/ops/lanes.hpp>
 #include <armagrad/autodiff/ops/lapack.hpp>
 
 namespace armagrad::detail {

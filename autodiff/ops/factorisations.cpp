@@ -138,6 +138,7 @@ void qr_host(const Command<eT>& c) {
     for (std::size_t i = 0; i < q.cols; ++i) q.data[i * (q.ld + 1)] = 1;
   } else {
     arma::lapack::orgqr(&m, &columns, &reflectors, q.data, &m, tau, work, &size, &info);
+    reflect_rest(q, k);
   }
 }
 
@@ -173,10 +174,10 @@ template <class eT>
 Var<eT> below(Var<eT> x, arma::uword from) {
   return x.rows(from, x.n_rows() - 1);
 }
-// Y with Y T' = X for an upper triangular T: X T^-T.
+// Y with Y T' = X for an upper triangular factor T of an A of this shape: X T^-T.
 template <class eT>
-Var<eT> times_inverse_transposed(Var<eT> x, Var<eT> t, const char* by) {
-  return triangular_solve(t, x.t(), Triangle::upper, false, false, by).t();
+Var<eT> times_inverse_transposed(Var<eT> x, Var<eT> t, const char* by, Shape a) {
+  return solve_with_factor(t, x.t(), false, by, a).t();
 }
 
 template <class eT>
@@ -184,21 +185,25 @@ QrResult<eT> results_of(Var<eT> q) {
   return {q, result_of(q, 1)};
 }
 
-// The gradient by a square or tall A = Q R, from those by Q and R: with M = R dR' - dQ' Q,
+// The gradient by a tall A = Q R, from those by Q and R: with M = R dR' - dQ' Q,
 // dA = (dQ + Q sym(M)) R^-T, where sym repeats the lower triangle.
 template <class eT>
-Var<eT> qr_gradient(Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by) {
+Var<eT> qr_gradient(Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by, Shape a) {
   const Var<eT> m = matmul(r, dr.t()) - matmul(dq.t(), q);
-  return times_inverse_transposed(dq + matmul(q, symmatl(m)), r, by);
+  return times_inverse_transposed(dq + matmul(q, symmatl(m)), r, by, a);
 }
 
-// With A = [X Y] = Q [U V]: V = Q' Y, so dY = Q dV, and Y dV' is what V adds to dQ.
+// The same for a square Q: what is on and above the diagonal of Q' dQ cancels, and is left out. Of a wide
+// A = [X Y] = Q [U V] the gradient by Y is Q dV, and as V = Q' Y, Y dV' adds to dQ: with S = U dU' and
+// Z = Q' dQ + V dV', dX = Q (symmatl(S) + tril(Z - Z', -1)) U^-T.
 template <class eT>
-Var<eT> wide_qr_gradient(Var<eT> a, Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by) {
-  const arma::uword m = a.n_rows();
-  const Var<eT> dv = right(dr, m);
-  const Var<eT> dx = qr_gradient(q, left(r, m), dq + matmul(right(a, m), dv.t()), left(dr, m), by);
-  return join_rows(dx, matmul(q, dv));
+Var<eT> wide_qr_gradient(Var<eT> q, Var<eT> r, Var<eT> dq, Var<eT> dr, const char* by) {
+  const arma::uword m = q.n_rows();
+  const bool wide = m < r.n_cols();
+  const Var<eT> turned = matmul(q.t(), dq), z = wide ? turned + matmul(right(r, m), right(dr, m).t()) : turned;
+  const Var<eT> inner = symmatl(matmul(left(r, m), left(dr, m).t())) + trimatl(z - z.t(), -1);
+  const Var<eT> dx = times_inverse_transposed(matmul(q, inner), left(r, m), by, r.shape());
+  return wide ? join_rows(dx, matmul(q, right(dr, m))) : dx;
 }
 
 // With W = dA R^-1 and M = Q' W = Q' dQ + dR R^-1, of which one is skew and the other, T, upper triangular:
@@ -208,7 +213,7 @@ template <class eT>
 void qr_tangents(ForwardRule<eT>& r, Var<eT> q, Var<eT> rr, const char* by) {
   const Var<eT> a = r.operand(0), da = r.tangent(0);
   const arma::uword k = q.n_cols();
-  const Var<eT> w = triangular_solve(left(rr, k), left(da, k).t(), Triangle::upper, true, false, by).t();
+  const Var<eT> w = solve_with_factor(left(rr, k), left(da, k).t(), true, by, a.shape()).t();
   const Var<eT> m = matmul(q.t(), w), low = trimatl(m, -1), t = m - low + low.t();
   Var<eT> dq = w - matmul(q, t), dr = matmul(t, left(rr, k));
   if (a.n_cols() > k) dr = join_rows(dr, matmul(dq.t(), right(a, k)) + matmul(q.t(), right(da, k)));
@@ -401,11 +406,11 @@ struct LuParts {
       rest = lt_solve(right(r.grad(1), k));
       dl = dl - matmul(rest, right(r.result(1), k).t());
     } else if (m > n) {
-      rest = times_inverse_transposed(below(r.grad(0), k), u, name);
+      rest = times_inverse_transposed(below(r.grad(0), k), u, name, r.operand(0).shape());
       du = du - matmul(below(r.result(0), k).t(), rest);
     }
     const Var<eT> inner = trimatl(matmul(l.t(), dl), -1) + trimatu(matmul(du, u.t()));
-    Var<eT> da = times_inverse_transposed(lt_solve(inner), u, name);
+    Var<eT> da = times_inverse_transposed(lt_solve(inner), u, name, r.operand(0).shape());
     if (m < n) da = r.has_grad(1) ? join_rows(da, rest) : embed(da, m, n, 0, 0);
     if (m > n) da = join_cols(da, rest);
     r.accumulate(0, matmul(r.result(2).t(), da));
@@ -416,7 +421,7 @@ struct LuParts {
     if (k == 0) return;
     const Var<eT> l = above(r.result(0), k), u = left(r.result(1), k), da = matmul(r.result(2), r.tangent(0));
     const auto l_solve = [&](Var<eT> x) { return triangular_solve(l, x, Triangle::lower, false, false, name); };
-    const auto over_u = [&](Var<eT> x) { return triangular_solve(u, x.t(), Triangle::upper, true, false, name).t(); };
+    const auto over_u = [&](Var<eT> x) { return solve_with_factor(u, x.t(), true, name, r.operand(0).shape()).t(); };
     const Var<eT> inner = over_u(l_solve(above(left(da, k), k)));
     Var<eT> dl = matmul(l, trimatl(inner, -1)), du = matmul(trimatu(inner), u);
     if (m > n) dl = join_cols(dl, over_u(below(da, k) - matmul(below(r.result(0), k), du)));
@@ -455,7 +460,17 @@ struct LuParts {
           y.backward();
           return y;
         },
-        "lu: A is 2x2 and singular to working precision (reciprocal condition number 0)");
+        "lu: A is 2x2 and its first 2 columns are linearly dependent (reciprocal condition number 0), where the "
+        "factors "
+        "have no derivative; leave out a dependent column, or use pinv");
+    s.fails(
+        {arma::mat{{0.1, 0.3}, {0.3, 0.9}, {0.7, 2.1}}},
+        [](const auto& in) {
+          const auto y = accu(lu(in[0]).L);
+          y.backward();
+          return y;
+        },
+        "lu: A is 3x2 and its first 2 columns are linearly dependent (reciprocal condition number ");
     s.fails({arma::mat(2, 2, arma::fill::value(arma::datum::nan))}, l, "lu: A (2x2) holds NaN or infinity");
   }
 };
@@ -477,10 +492,10 @@ struct QrEcon {
   template <class eT>
   static void vjp(Rule<eT>& r) {
     if (r.result(0).n_elem() == 0) return;
-    const Var<eT> a = r.operand(0), q = r.result(0), rr = r.result(1), dq = r.grad(0);
+    const Var<eT> q = r.result(0), rr = r.result(1), dq = r.grad(0);
     const Var<eT> dr = r.has_grad(1) ? r.grad(1) : r.constant(rr.shape(), 0);
-    r.accumulate(0,
-                 a.n_rows() < a.n_cols() ? wide_qr_gradient(a, q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name));
+    const Shape a = r.operand(0).shape();
+    r.accumulate(0, a.rows <= a.cols ? wide_qr_gradient(q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name, a));
   }
   template <class eT>
   static void jvp(ForwardRule<eT>& r) {
@@ -516,7 +531,15 @@ struct QrEcon {
           y.backward();
           return y;
         },
-        "qr_econ: A is 2x2 and singular to working precision (reciprocal condition number 0)");
+        "qr_econ: A is 2x2 and its first 2 columns are linearly dependent (reciprocal condition number 0)");
+    s.fails(
+        {arma::mat{{1, 2}, {2, 4}, {3, 6}}},
+        [](const auto& in) {
+          const auto y = accu(qr_econ(in[0]).R);
+          y.backward();
+          return y;
+        },
+        "qr_econ: A is 3x2 and its first 2 columns are linearly dependent (reciprocal condition number ");
   }
 };
 
@@ -550,18 +573,16 @@ struct Qr {
   }
   template <class eT>
   static void vjp(Rule<eT>& r) {
-    const Var<eT> a = r.operand(0), q = r.result(0), rr = r.result(1), dq = r.grad(0);
-    const arma::uword m = a.n_rows(), n = a.n_cols();
+    const Var<eT> q = r.result(0), rr = r.result(1), dq = r.grad(0);
+    const Shape a = r.operand(0).shape();
+    const arma::uword m = a.rows, n = a.cols;
     if (m == 0 || n == 0) return;
     const Var<eT> dr = r.has_grad(1) ? r.grad(1) : r.constant(rr.shape(), 0);
-    if (m <= n) {
-      r.accumulate(0, m < n ? wide_qr_gradient(a, q, rr, dq, dr, name) : qr_gradient(q, rr, dq, dr, name));
-      return;
-    }
+    if (m <= n) return r.accumulate(0, wide_qr_gradient(q, rr, dq, dr, name));
     const Var<eT> q1 = left(q, n), q2 = right(q, n), dq2 = right(dq, n);
     const Var<eT> dq1 = left(dq, n) - matmul(q2, matmul(dq2.t(), q1));
-    r.accumulate(0,
-                 qr_gradient(q1, above(rr, n), dq1, above(dr, n), name) + require_any_basis(matmul(q2.t(), dq2), name));
+    r.accumulate(
+        0, qr_gradient(q1, above(rr, n), dq1, above(dr, n), name, a) + require_any_basis(matmul(q2.t(), dq2), name));
   }
   template <class eT>
   static void jvp(ForwardRule<eT>& r) {
@@ -600,6 +621,22 @@ struct Qr {
         },
         "qr: the gradient depends on how the last 2 columns of a square factor are chosen, which A does not determine; "
         "use qr_econ, or only what any choice agrees on, like Q2 Q2'");
+    s.fails(
+        {arma::mat(arma::vec{2, 0, 0})},  // LAPACK's Q is diagonal
+        [](const auto& in) {
+          const auto y = accu(qr(in[0]).Q);
+          y.backward();
+          return y;
+        },
+        "qr: the gradient depends on how the last 2 columns of a square factor are chosen");
+    s.fails(
+        {arma::mat{{1, 2}, {2, 4}, {3, 6}}},
+        [](const auto& in) {
+          const auto y = accu(qr(in[0]).R);
+          y.backward();
+          return y;
+        },
+        "qr: A is 3x2 and its first 2 columns are linearly dependent (reciprocal condition number ");
   }
 };
 

@@ -168,6 +168,9 @@ Triangle triangle_of(Var<eT> a);
 /// that is singular to working precision.
 template <class eT>
 Var<eT> triangular_solve(Var<eT> a, Var<eT> b, Triangle triangle, bool transposed, bool checked, const char* by);
+/// The same for an upper triangular T that is a factor of an A of this shape; refused, as A's, unless it is regular.
+template <class eT>
+Var<eT> solve_with_factor(Var<eT> t, Var<eT> b, bool transposed, const char* by, Shape a);
 /// R with R' R = A, upper triangular.
 template <class eT>
 Var<eT> cholesky(Var<eT> a, const char* by);
@@ -175,6 +178,13 @@ template <class eT>
 QrResult<eT> economical_qr(Var<eT> a, const char* by);
 template <class eT>
 EigResult<eT> symmetric_eigen(Var<eT> a, const char* by);
+/// pinv, of which messages say `by`.
+template <class eT>
+Var<eT> pseudo_inverse(Var<eT> a, double tolerance, const char* by);
+/// The columns of an orthonormal Q from `first` on, which are some of a basis of what the others leave out: reflected
+/// within that space at the plane across its share of `generic_element`.
+template <class eT>
+void reflect_rest(View<eT> q, std::size_t first);
 /// The largest singular value.
 template <class eT>
 Var<eT> spectral_norm(Var<eT> a);

@@ -10,6 +10,13 @@ namespace armagrad {
 namespace detail {
 namespace {
 
+[[noreturn]] void fail_overflow(const char* by, const std::string& size) {
+  throw ValueError(fmt::format(
+      "{}: the exponential of A ({}) or its derivative overflows; take a multiple of the identity out: {}(A) "
+      "is exp(c) {}(A - c I)",
+      by, size, by, by));
+}
+
 // exp(A) into `out`, n x n both: the diagonal Pade approximation of A / 2^s, squared s times (Higham 2005, "The scaling
 // and squaring method for the matrix exponential revisited").
 template <class eT>
@@ -106,6 +113,8 @@ void exponential(const char* by, View<const eT> a, eT* out) {
     product(v, v, t);
     std::swap(v, t);
   }
+  for (std::size_t i = 0; i < size; ++i)
+    if (!std::isfinite(v[i])) fail_overflow(by, size_text(a));
   std::copy_n(v, size, out);
 }
 
@@ -197,6 +206,7 @@ struct Exponential final : SpectralFunction {
   double second_derivative(double x) const override { return std::exp(x); }
   double first(double a, double b) const override {
     const double h = (a - b) / 2;
+    if (std::abs(h) > 300) return (std::exp(a) - std::exp(b)) / (a - b);  // sinh would overflow
     return std::exp((a + b) / 2) * (h == 0 ? 1 : std::sinh(h) / h);
   }
   // The scale of exp is 1, whatever the arguments' size.
@@ -326,6 +336,9 @@ void spectral_host(const Command<eT>& c) {
   eT* t = scratch.take<eT>(n * n);
   for (std::size_t j = 0; j < n; ++j) {
     const eT y = static_cast<eT>(f.value(w[j]));
+    if (!std::isfinite(y))
+      throw ValueError(
+          fmt::format("{}: the function overflows at A's eigenvalue {:.10g}; scale or shift A first", f.name(), w[j]));
     for (std::size_t i = 0; i < n; ++i) t[i + j * n] = v.data[i + j * v.ld] * y;
   }
   multiply(false, true, n, n, n, t, n, v.data, v.ld, c.out.data, c.out.ld);

@@ -37,6 +37,33 @@ struct AffineOperation {
     if (r.needs(0)) r.accumulate(0, matmul(dz, x.t()));                                  // (out x batch)(batch x in)
     if (r.needs(2)) r.accumulate(2, sum_to(dz, r.operand(2).shape()));
   }
+  // The same in commands: this is most of a small network's backward pass.
+  template <class eT>
+  static bool direct(Graph<eT>& g, std::uint32_t i) {
+    if (!g.may_consume(i)) return false;
+    const Node<eT>& n = g.node(i);
+    const std::uint32_t w = n.operands[0], x = n.operands[1], b = n.operands[2];
+    const View<eT> dz = g.gradient(i);
+    if constexpr (relu) {
+      Command<eT> c;
+      c.kernel = &RowKernels<math::relu_row, eT>::template derivative<0>;
+      c.in[0] = c.out = dz;
+      c.in[1] = c.in[2] = g.value(i);
+      g.run(c, name);
+    }
+    if (g.wants_gradient(x))
+      g.give(x, product_command<eT>(g.value(w), dz, transpose_a), name);  // (in x out)(out x batch)
+    if (g.wants_gradient(w))
+      g.give(w, product_command<eT>(dz, g.value(x), transpose_b), name);  // (out x batch)(batch x in)
+    if (g.wants_gradient(b)) {
+      Command<eT> c;
+      c.kernel = &kernels<eT>::sum;
+      c.in[0] = dz;
+      g.give(b, c, name);
+    }
+    g.consume_gradient(i);
+    return true;
+  }
   template <class eT>
   static void jvp(ForwardRule<eT>& r) {  // dz = dW x + W dx + db
     const Var<eT> w = r.operand(0), x = r.operand(1), y = r.result();
@@ -251,6 +278,20 @@ struct CrossEntropySum {
       const Var<eT> pv = p % v;
       r.accumulate(0, pv - p % sum(pv, 0));
     }
+  }
+  template <class eT>
+  static bool direct(Graph<eT>& g, std::uint32_t i) {
+    const bool by_value_alone = g.gradient(i).data != nullptr && g.gradient(i + 1).data == nullptr;
+    if (!by_value_alone || !g.may_consume(i)) return false;
+    if (const std::uint32_t x = g.node(i).operands[0]; g.wants_gradient(x)) {
+      Command<eT> c;
+      c.kernel = &RowKernels<math::multiply_row, eT>::value;
+      c.in[0] = g.value(i + 1);
+      c.in[1] = g.gradient(i);
+      g.give(x, c, name);
+    }
+    g.consume_gradient(i);
+    return true;
   }
   template <class eT>
   static void jvp(ForwardRule<eT>& r) {

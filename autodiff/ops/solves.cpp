@@ -316,6 +316,8 @@ void triangular_solve_host(const Command<eT>& c) {
         if (!std::isfinite(a.data[i + j * a.ld])) fail_not_finite(o.by, a.rows, a.cols);
     arma::lapack::trcon(&one, &uplo, &unit, &n, a.data, &lda, &rcond, scratch.take<eT>(3 * a.rows),
                         scratch.take<blas_int>(a.rows), &info);
+    if (o.rows > 0 && !(rcond > std::numeric_limits<eT>::epsilon()))
+      fail_dependent(o.by, o.rows, o.cols, static_cast<double>(rcond));
     require_regular(o.by, a.rows, rcond, true);
   }
   if (!substitute(uplo == 'U', o.transposed, false, a.rows, b.cols, a.data, a.ld, c.out.data, a.rows))
@@ -481,7 +483,7 @@ struct TriangularSolve {
   static void vjp(Rule<eT>& r) {
     const auto& o = r.template attributes<Attributes>();
     const Var<eT> x = r.result(),
-                  z = apply<TriangularSolve>({o.by, o.triangle, !o.transposed, false}, r.operand(0), r.grad());
+                  z = apply<TriangularSolve>({o.by, o.triangle, !o.transposed, false, 0, 0}, r.operand(0), r.grad());
     if (r.needs(1)) r.accumulate(1, z);
     if (!r.needs(0)) return;
     const Var<eT> da = -(o.transposed ? matmul(x, z.t()) : matmul(z, x.t()));
@@ -495,7 +497,7 @@ struct TriangularSolve {
       const Var<eT> dt = o.triangle == Triangle::upper ? trimatu(da) : trimatl(da);
       return matmul(o.transposed ? dt.t() : dt, x);
     });
-    r.add(apply<TriangularSolve>({o.by, o.triangle, o.transposed, false}, r.operand(0), b));
+    r.add(apply<TriangularSolve>({o.by, o.triangle, o.transposed, false, 0, 0}, r.operand(0), b));
   }
 };
 
@@ -885,7 +887,12 @@ Var<eT> lu_of(Var<eT> a, const char* by) {
 
 template <class eT>
 Var<eT> triangular_solve(Var<eT> a, Var<eT> b, Triangle triangle, bool transposed, bool checked, const char* by) {
-  return apply<TriangularSolve>({by, triangle, transposed, checked}, a, b);
+  return apply<TriangularSolve>({by, triangle, transposed, checked, 0, 0}, a, b);
+}
+
+template <class eT>
+Var<eT> solve_with_factor(Var<eT> t, Var<eT> b, bool transposed, const char* by, Shape a) {
+  return apply<TriangularSolve>({by, Triangle::upper, transposed, true, a.rows, a.cols}, t, b);
 }
 
 template <class eT>
@@ -925,7 +932,7 @@ Var<eT> solve(Var<eT> a, Var<eT> b, arma::uword flags) {
     in.require(square || (flags & (o::flag_triu | o::flag_tril | o::flag_likely_sympd)) == 0,
                "with this option A must be square");
   });
-  if ((flags & o::flag_force_approx) != 0) return matmul(pinv(a), b);
+  if ((flags & o::flag_force_approx) != 0) return matmul(detail::pseudo_inverse(a, 0, "solve"), b);
   if (square) return detail::solve_square(a, b, flags);
   const bool wide = a.n_rows() < a.n_cols();
   const auto [q, r] = detail::economical_qr(wide ? a.t() : a, "solve");
@@ -975,6 +982,7 @@ Var<eT> log_det_sympd(Var<eT> a) {
   template LogDetResult<eT> log_det(Var<eT>);                                                     \
   template Var<eT> log_det_sympd(Var<eT>);                                                        \
   template Var<eT> detail::triangular_solve(Var<eT>, Var<eT>, Triangle, bool, bool, const char*); \
+  template Var<eT> detail::solve_with_factor(Var<eT>, Var<eT>, bool, const char*, Shape);         \
   template Var<eT> detail::inverse(Var<eT>, bool, const char*);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

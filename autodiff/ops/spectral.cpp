@@ -15,6 +15,27 @@ namespace armagrad {
 namespace detail {
 namespace {
 
+// Times I - 2 u u', u the unit vector of `generic_element`, from the right: the `count` columns that column(k) names.
+template <class eT, class Column>
+void reflect(View<eT> v, std::size_t count, Column column) {
+  eT norm = 0;
+  for (std::size_t k = 0; k < count; ++k) norm += generic_element<eT>(k) * generic_element<eT>(k);
+  for (std::size_t i = 0; i < v.rows; ++i) {
+    eT sum = 0;
+    for (std::size_t k = 0; k < count; ++k) sum += v.data[i + column(k) * v.ld] * generic_element<eT>(k);
+    sum *= 2 / norm;
+    for (std::size_t k = 0; k < count; ++k) v.data[i + column(k) * v.ld] -= sum * generic_element<eT>(k);
+  }
+}
+// Of `count` values in order calls f(first, size) for those that are equal, several each.
+template <class eT, class F>
+void for_equal_values(const eT* w, std::size_t count, eT top, F f) {
+  const eT equal = equal_value_tolerance(top);
+  for (std::size_t i = 0, end = 0; i < count; i = end) {
+    for (end = i + 1; end < count && std::abs(w[end] - w[i]) <= equal;) ++end;
+    if (end - i > 1) f(i, end - i);
+  }
+}
 // Values and, with more_out[0], vectors of a symmetric matrix, ascending.
 template <class eT>
 void eigen_host(const Command<eT>& c) {
@@ -36,6 +57,12 @@ void eigen_host(const Command<eT>& c) {
   arma::lapack::syevd(&job, &uplo, &n, v, &n, c.out.data, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       scratch.take<blas_int>(static_cast<std::size_t>(integers)), &integers, &info);
   if (info != 0) fail_to_converge(by, c.in[0].rows, c.in[0].cols);
+  if (!vectors) return;
+  const eT* w = c.out.data;
+  for_equal_values(w, order, std::max(std::abs(w[0]), std::abs(w[order - 1])),
+                   [&c](std::size_t first, std::size_t count) {
+                     reflect(c.more_out[0], count, [first](std::size_t k) { return first + k; });
+                   });
 }
 
 template <class eT>
@@ -81,9 +108,8 @@ void singular_values_host(const Command<eT>& c) {
   singular_values(attributes_of<AskedBy>(c).by, c.in[0], 'N', c.out.data, &none, &none, 0);
 }
 
-// out: U, s, V; econ or full by their shapes
 template <class eT>
-void svd_host(const Command<eT>& c) {
+void decompose(const Command<eT>& c) {
   const View<const eT> a = c.in[0];
   const View<eT> u = c.out, s = c.more_out[0], v = c.more_out[1];
   if (a.size() == 0) {
@@ -114,6 +140,21 @@ void svd_host(const Command<eT>& c) {
   }
   singular_values(by, a, econ ? 'S' : 'A', s.data, u.data, vt, v.cols);
   transpose_into(vt, v.cols, v.rows, v.data);
+}
+// out: U, s, V; econ or full by their shapes
+template <class eT>
+void svd_host(const Command<eT>& c) {
+  decompose(c);
+  const View<eT> u = c.out, s = c.more_out[0], v = c.more_out[1];
+  if (c.in[0].size() == 0) return;
+  std::size_t rank = 0;  // both bases are free where the values are 0, and what completes a square factor is
+  while (rank < s.rows && s.data[rank] > equal_value_tolerance(s.data[0])) ++rank;
+  for (const View<eT>& q : {u, v}) {
+    for_equal_values(s.data, rank, s.data[0], [&q](std::size_t first, std::size_t size) {
+      reflect(q, size, [first](std::size_t k) { return first + k; });
+    });
+    reflect_rest(q, rank);
+  }
 }
 
 // out(i, j) = 1 / (w(j) - w(i)), and 0 where the two are the same but for rounding.
@@ -159,9 +200,9 @@ void require_unambiguous(const Command<eT>& c) {
   const eT *m = c.in[0].data, *w = c.in[1].data, *dw = c.in[2].data, *v = c.in[3].data;
   *c.out.data = 0;
   if (n == 0) return;
-  eT top = 0, scale = 0;
+  eT top = 0, scale = 0, largest = 0;
   for (std::size_t i = 0; i < n; ++i) top = std::max(top, std::abs(w[i]));
-  const eT same = same_value_tolerance(n, top);
+  const eT same = same_value_tolerance(n, top), small = std::sqrt(std::numeric_limits<eT>::epsilon());
   bool repeated = o.singular && w[n - 1] <= same;
   for (std::size_t i = 0; i + 1 < n && !repeated; ++i)
     for (std::size_t j = i + 1; j < n && !repeated; ++j) {
@@ -171,9 +212,9 @@ void require_unambiguous(const Command<eT>& c) {
   if (!repeated) return;
   for (std::size_t i = 0; i < n * n; ++i)
     scale = std::max({scale, std::abs(m[i]), o.singular ? std::abs(v[i]) : eT(0)});
-  if (scale == eT(0)) return;
+  for (std::size_t i = 0; i < n && o.values; ++i) largest = std::max(largest, std::abs(dw[i]));
   const Ambiguity<eT> ambiguous{
-      o.values, o.singular, o.symmetric, n, m, w, dw, v, same, scale, std::sqrt(std::numeric_limits<eT>::epsilon())};
+      o.values, o.singular, o.symmetric, n, m, w, dw, v, same, small * scale, zero_beside(largest, scale, top, small)};
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = i + 1; j < n; ++j)
       if (ambiguous.same_value(i, j) && ambiguous.at(i, j)) fail_ambiguous(o, static_cast<double>(w[i]), i, j);
@@ -313,6 +354,26 @@ void general_eigen_host(const Command<eT>& c) {
                       "+- {:.6g}i; only real ones are supported: for a symmetric matrix use eig_sym, for "
                       "sums over all of them trace, det or expmat",
                       size_text(a), i, i + 1, c.out.data[i], std::abs(imaginary[i])));
+  const eT *w = c.out.data,
+           *top = std::max_element(w, w + a.rows, [](eT p, eT q) { return std::abs(p) < std::abs(q); });
+  const eT equal = equal_value_tolerance(std::abs(*top));
+  auto* same = scratch.take<std::uint32_t>(a.rows);
+  for (std::uint32_t i = 0; i < a.rows; ++i) {  // each group by its first: the values are in no order
+    std::uint32_t count = 0;
+    for (std::uint32_t j = 0; j < a.rows; ++j) {
+      if (std::abs(w[j] - w[i]) > equal) continue;
+      if (j < i) break;
+      same[count++] = j;
+    }
+    if (count < 2) continue;
+    const View<eT> v = c.more_out[0];
+    reflect(v, count, [same](std::size_t k) { return same[k]; });
+    for (std::uint32_t k = 0; k < count; ++k) {
+      eT *to = v.data + same[k] * v.ld, squares = 0;
+      for (std::size_t r = 0; r < v.rows; ++r) squares += to[r] * to[r];
+      for (std::size_t r = 0; r < v.rows; ++r) to[r] /= std::sqrt(squares);
+    }
+  }
 }
 
 // 0; throws unless the columns of X are linearly independent.
@@ -405,7 +466,7 @@ void cond_host(const Command<eT>& c) {
 }
 template <class eT>
 void require_finite_condition(const Command<eT>& c) {
-  if (!std::isfinite(*c.in[0].data)) fail_condition();
+  if (!(*c.in[0].data < largest_condition<eT>)) fail_condition(static_cast<double>(*c.in[0].data));
   *c.out.data = *c.in[0].data;
 }
 
@@ -624,8 +685,27 @@ struct EigSym {
           return y;
         },
         "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the "
-        "incoming gradient depends on which were chosen; use spectral(A, f, df) for a function of the matrix, or "
-        "functions of the eigenvalues alone");
+        "incoming gradient depends on which were chosen; use spectral(A, f, df) for a function of the matrix, "
+        "trace(spectral(A, f, df)) for a sum over the eigenvalues, or, for first derivatives, functions of the "
+        "eigenvalues alone");
+    // M is 0 there, and what is missing is not; sums of LAPACK's vectors of the identity are stationary.
+    s.fails(
+        {arma::mat(2, 2, arma::fill::eye)},
+        [](const auto& in) {
+          const auto [w, v] = eig_sym(in[0], with_vectors);
+          const auto y = accu(v * diagmat(log(w)) * v.t());
+          y.backward();
+          return y;
+        },
+        "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1");
+    s.fails(
+        {arma::mat(2, 2, arma::fill::eye)},
+        [](const auto& in) {
+          const auto y = accu(eig_sym(in[0], with_vectors).vectors);
+          y.backward();
+          return y;
+        },
+        "eig_sym: the eigenvalues 0 and 1 (counted from 0) are both 1");
   }
 };
 struct EigSymValues {
@@ -730,6 +810,15 @@ struct EigGen {
     s.fails(
         {arma::mat(2, 2, arma::fill::eye)},
         [](const auto& in) {
+          const auto [w, x] = eig_gen(in[0], with_vectors);
+          const auto y = accu(x * diagmat(exp(w)) * inv(x));
+          y.backward();
+          return y;
+        },
+        "eig_gen: the eigenvalues 0 and 1 (counted from 0) are both 1");
+    s.fails(
+        {arma::mat(2, 2, arma::fill::eye)},
+        [](const auto& in) {
           const auto y = eig_gen(in[0], with_vectors).vectors(1, 0);
           y.backward();
           return y;
@@ -743,6 +832,8 @@ namespace {
 // The gradient by A = U diag(s) V' (economical) from those that came in. With M = U' dU, N = V' dV,
 // E(i, j) = 1 / (s(j) - s(i)), F(i, j) = 1 / (s(i) + s(j)):
 // dA = U [skew(M + N) % E + skew(M - N) % F + diag(ds)] V' + (I - U U') dU S^-1 V' + U S^-1 dV' (I - V V').
+// Where a value is 0 its vector on the long side is one of several: dU and dV must then leave it alone, and ds as well,
+// of which they know the share of that one only (see Ambiguity).
 template <class eT>
 Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> v, std::optional<Var<eT>> du,
                      std::optional<Var<eT>> ds, std::optional<Var<eT>> dv) {
@@ -750,6 +841,7 @@ Var<eT> svd_gradient(const char* by, Rule<eT>& r, Var<eT> u, Var<eT> s, Var<eT> 
   const Shape square{s.shape().rows, s.shape().rows};
   const Var<eT> m = du ? matmul(u.t(), *du) : r.constant(square, 0),
                 n = dv ? matmul(v.t(), *dv) : r.constant(square, 0);
+  if (ds && u.n_rows() != v.n_rows()) ds = *ds + apply<RequireNothingAtZero>({by}, ds->t(), s);
   const AmbiguityOptions o{by, ds.has_value(), true, true};
   const auto between = [&] {
     const Var<eT> all = ds ? *ds : s;
@@ -878,8 +970,10 @@ struct SvdEcon {
           return y;
         },
         "svd_econ: the singular values 0 and 1 (counted from 0) are both 1, so their vectors are not unique, and the "
-        "incoming gradient depends on which were chosen; use functions of the singular values alone, or of A itself "
-        "(pinv, solve, norm)");
+        "incoming gradient depends on which were chosen; use functions of A itself (pinv, solve, norm), "
+        "trace(spectral(A.t() * A, f, df)) for a sum over the squares of the singular values, or, for first "
+        "derivatives, "
+        "functions of the singular values alone");
     s.fails(
         {arma::mat{{1, 0}, {0, 0}, {0, 0}}},
         [](const auto& in) {
@@ -888,6 +982,23 @@ struct SvdEcon {
           return y;
         },
         "svd_econ: the singular value 1 (counted from 0) is 0, so its vectors are not unique");
+    const auto product = [](const auto& in) {
+      const auto [U, S, V] = svd_econ(in[0]);
+      const auto y = accu(U * diagmat(S) * V.t());
+      y.backward();
+      return y;
+    };
+    for (const arma::mat& a : {arma::mat{{1, 0}, {0, 0}, {0, 0}}, arma::mat{{1, 0, 0}, {0, 0, 0}}})
+      s.fails({a}, product, "svd_econ: the singular value 1 (counted from 0) is 0");
+    s.fails(
+        {arma::mat(2, 2, arma::fill::eye)},
+        [](const auto& in) {
+          const auto [U, S, V] = svd_econ(in[0]);
+          const auto y = accu(U * diagmat(log(S)) * V.t());
+          y.backward();
+          return y;
+        },
+        "svd_econ: the singular values 0 and 1 (counted from 0) are both 1");
     s.fails({arma::mat(2, 2, arma::fill::value(arma::datum::nan))}, left, "svd_econ: A (2x2) holds NaN or infinity");
   }
 };
@@ -994,6 +1105,23 @@ struct SvdFull {
         "svd: the gradient depends on how the last 2 columns of a square factor are chosen, which A does not "
         "determine; "
         "use svd_econ, or only what any choice agrees on, like Q2 Q2'");
+    s.fails(
+        {arma::mat{{1, 0}, {0, 0}, {0, 0}}},
+        [](const auto& in) {
+          const auto [U, S, V] = svd(in[0], with_vectors);
+          const auto y = accu(U.cols(0, 1) * diagmat(S) * V.t());
+          y.backward();
+          return y;
+        },
+        "svd: the singular value 1 (counted from 0) is 0");
+    s.fails(
+        {arma::mat{{1, 0}, {0, 2}, {0, 0}, {0, 0}}},
+        [](const auto& in) {
+          const auto y = svd(in[0], with_vectors).U(2, 2);
+          y.backward();
+          return y;
+        },
+        "svd: the gradient depends on how the last 2 columns of a square factor are chosen");
     s.fails({arma::mat(2, 2, arma::fill::value(arma::datum::nan))}, values, "svd: A (2x2) holds NaN or infinity");
   }
 };
@@ -1099,7 +1227,7 @@ struct Rank {
           y.backward();
           return y;
         },
-        "backward: nothing this Var was computed from requires a gradient");
+        "backward: rank has no gradient");
   }
 };
 
@@ -1115,8 +1243,10 @@ struct Cond {
   static void vjp(Rule<eT>& r) {
     const Var<eT> s = r.operand(0);
     const arma::uword k = s.n_elem();
-    if (k < 2) return;  // of one singular value it is 1
-    const Var<eT> least = s.rows(k - 1, k - 1), y = apply<FiniteCondition>(r.result()), g = divide(r.grad(), least);
+    if (k == 0) return;
+    const Var<eT> y = apply<FiniteCondition>(r.result());
+    if (k == 1) return r.accumulate(0, 0 * y);  // of one singular value it is 1
+    const Var<eT> least = s.rows(k - 1, k - 1), g = divide(r.grad(), least);
     r.accumulate(0, embed(g, k, 1, 0, 0));
     r.accumulate(0, -embed(multiply(g, y), k, 1, k - 1, 0));
   }
@@ -1124,8 +1254,9 @@ struct Cond {
   static void jvp(ForwardRule<eT>& r) {
     const Var<eT> s = r.operand(0), ds = r.tangent(0);
     const arma::uword k = s.n_elem();
-    if (k < 2) return;
+    if (k == 0) return;
     const Var<eT> y = apply<FiniteCondition>(r.result());
+    if (k == 1) return r.add(0 * y);
     r.add(divide(ds.rows(0, 0) - multiply(y, ds.rows(k - 1, k - 1)), s.rows(k - 1, k - 1)));
   }
   struct FiniteCondition {
@@ -1156,7 +1287,23 @@ struct Cond {
           y.backward();
           return y;
         },
-        "cond: A is singular, its condition number infinite and without a gradient");
+        "cond: A is singular to working precision (condition number inf), where it has no gradient");
+    s.fails(
+        {arma::mat{{0.1, 0.3}, {0.3, 0.9}}},
+        [](const auto& in) {
+          const auto y = cond(in[0]);
+          y.backward();
+          return y;
+        },
+        "cond: A is singular to working precision (condition number ");
+    s.fails(
+        {arma::mat(1, 1)},
+        [](const auto& in) {
+          const auto y = cond(in[0]);
+          y.backward();
+          return y;
+        },
+        "cond: A is singular to working precision (condition number inf)");
   }
 };
 
@@ -1188,6 +1335,33 @@ EigResult<eT> symmetric_eigen(Var<eT> a, const char* by) {
   require_square(by, a);
   const Var<eT> w = kept_or_recorded<EigSym>(see_through_transposes(a).var(a.graph()), by);
   return {w, result_of(w, 1)};
+}
+
+template <class eT>
+Var<eT> pseudo_inverse(Var<eT> a, double tolerance, const char* by) {
+  const auto [u, s, v] = economical_svd(a, by);
+  return apply<Pinv>({tolerance, std::max(a.shape().rows, a.shape().cols)}, a, u, s, v);
+}
+
+template <class eT>
+void reflect_rest(View<eT> q, std::size_t first) {
+  if (q.cols <= first || q.rows < first + 2) return;  // nothing is free but signs
+  const std::size_t m = q.rows;
+  const auto with = [m](const eT* x, const eT* y) {
+    eT sum = 0;
+    for (std::size_t i = 0; i < m; ++i) sum += x[i] * y[i];
+    return sum;
+  };
+  const auto subtract = [m](eT factor, const eT* x, eT* from) {
+    for (std::size_t i = 0; i < m; ++i) from[i] -= factor * x[i];
+  };
+  Scratch scratch;
+  eT* p = scratch.take<eT>(m);
+  for (std::size_t i = 0; i < m; ++i) p[i] = generic_element<eT>(i);
+  for (int twice = 0; twice < 2; ++twice)
+    for (std::size_t j = 0; j < first; ++j) subtract(with(q.data + j * q.ld, p), q.data + j * q.ld, p);
+  const eT norm = with(p, p);
+  for (std::size_t j = first; j < q.cols; ++j) subtract(2 * with(q.data + j * q.ld, p) / norm, p, q.data + j * q.ld);
 }
 
 template <class eT>
@@ -1232,8 +1406,7 @@ SvdResult<eT> svd_econ(Var<eT> a) {
 template <class eT>
 Var<eT> pinv(Var<eT> a, double tolerance) {
   detail::require_tolerance("pinv", tolerance);
-  const auto [u, s, v] = detail::economical_svd(a, "pinv");
-  return apply<detail::Pinv>({tolerance, std::max(a.shape().rows, a.shape().cols)}, a, u, s, v);
+  return detail::pseudo_inverse(a, tolerance, "pinv");
 }
 template <class eT>
 Var<eT> rank(Var<eT> a, double tolerance) {
@@ -1246,18 +1419,20 @@ Var<eT> cond(Var<eT> a) {
   return apply<detail::Cond>(detail::singular_values_of(a, "cond"));
 }
 
-#define ARMAGRAD_INSTANTIATE(eT)                                        \
-  template Var<eT> eig_sym(Var<eT>);                                    \
-  template EigResult<eT> eig_sym(Var<eT>, WithVectors);                 \
-  template Var<eT> eig_gen(Var<eT>);                                    \
-  template EigResult<eT> eig_gen(Var<eT>, WithVectors);                 \
-  template Var<eT> svd(Var<eT>);                                        \
-  template SvdResult<eT> svd(Var<eT>, WithVectors);                     \
-  template SvdResult<eT> svd_econ(Var<eT>);                             \
-  template Var<eT> pinv(Var<eT>, double);                               \
-  template Var<eT> rank(Var<eT>, double);                               \
-  template Var<eT> cond(Var<eT>);                                       \
-  template EigResult<eT> detail::symmetric_eigen(Var<eT>, const char*); \
+#define ARMAGRAD_INSTANTIATE(eT)                                         \
+  template Var<eT> eig_sym(Var<eT>);                                     \
+  template EigResult<eT> eig_sym(Var<eT>, WithVectors);                  \
+  template Var<eT> eig_gen(Var<eT>);                                     \
+  template EigResult<eT> eig_gen(Var<eT>, WithVectors);                  \
+  template Var<eT> svd(Var<eT>);                                         \
+  template SvdResult<eT> svd(Var<eT>, WithVectors);                      \
+  template SvdResult<eT> svd_econ(Var<eT>);                              \
+  template Var<eT> pinv(Var<eT>, double);                                \
+  template Var<eT> rank(Var<eT>, double);                                \
+  template Var<eT> cond(Var<eT>);                                        \
+  template EigResult<eT> detail::symmetric_eigen(Var<eT>, const char*);  \
+  template Var<eT> detail::pseudo_inverse(Var<eT>, double, const char*); \
+  template void detail::reflect_rest(View<eT>, std::size_t);             \
   template Var<eT> detail::spectral_norm(Var<eT>);
 ARMAGRAD_INSTANTIATE(float)
 ARMAGRAD_INSTANTIATE(double)

@@ -389,9 +389,10 @@ Var<eT> correlations(Var<eT> x, Var<eT> y) {
 template <class eT>
 Var<eT> kron(Var<eT> a, Var<eT> b) {
   const arma::uword m = a.n_rows(), n = a.n_cols(), p = b.n_rows(), q = b.n_cols();
-  if (m * n * p * q == 0)
-    return a.graph().var(
-        a.graph().constant({static_cast<std::uint32_t>(m * p), static_cast<std::uint32_t>(n * q)}, eT(0)));
+  if (m * n * p * q == 0) {  // no elements, but what is made of them has a gradient, of zeros
+    const auto nothing = [&](Var<eT> x) { return repmat(0 * accu(x), m * p, n * q); };
+    return nothing(a) + nothing(b);
+  }
   const Var<eT> spread =
       detail::elements(a, m * p, n * q, [=](arma::uword i, arma::uword j) { return i / p + j / q * m; });
   return spread % repmat(b, m, n);

@@ -601,6 +601,8 @@ void triangular_solve(Context& context, const Command<eT>& c) {
   if (o.checked) {
     const NumbersAnd<eT> found = look_at_triangle(context, upper, a, columns, numbers, x);
     if (found.of.not_finite != eT(0)) detail::fail_not_finite(o.by, a.rows, a.cols);
+    if (o.rows > 0 && !(found.more > std::numeric_limits<eT>::epsilon()))
+      detail::fail_dependent(o.by, o.rows, o.cols, static_cast<double>(found.more));
     require_regular(o.by, a.rows, found.more, true);
   } else if (b.size() > 0) {  // refused is a 0 on the diagonal alone
     const View<const eT> diagonal{a.data, 1, a.cols, a.ld + 1};
@@ -749,6 +751,7 @@ void qr(Context& context, const Command<eT>& c) {
   copy_triangle<eT>(context, true, 0, x, r);
   if (elsewhere) copy_matrix<eT>(context, view(x.data, q.rows, q.cols), q);
   lapack.expand(q, k, tau, scratch, size, info);
+  if (q.cols > k) reflect_rest(context, q, View<const eT>{}, k);
 }
 
 template <class eT>
@@ -769,6 +772,7 @@ void eigen(Context& context, const Command<eT>& c) {
   require_symmetric(context, by, a, context.read(reinterpret_cast<const Symmetry<eT>*>(numbers)));
   lapack.eigen(vectors, v, c.out, scratch, size, info);
   if (context.read(static_cast<const int*>(info)) != 0) detail::fail_to_converge(by, a.rows, a.cols);
+  if (vectors) reflect_equal<eT>(context, v, c.out, false);
 }
 
 /// Without u.data the values alone. cuSOLVER wants no fewer rows than columns; of a wide A it gets A' = V diag(s) U'.
@@ -804,7 +808,9 @@ void svd(Context& context, const Command<eT>& c) {
     set_identity(context, u);
     return set_identity(context, v);
   }
-  decompose(context, attributes_of<detail::AskedBy>(c).by, c.in[0], c.more_out[0], u, v);
+  const View<eT> s = c.more_out[0];
+  decompose(context, attributes_of<detail::AskedBy>(c).by, c.in[0], s, u, v);
+  for (const View<eT> q : {u, v}) reflect_equal<eT>(context, q, s, true);
 }
 
 }  // namespace

@@ -95,6 +95,14 @@ struct Symmetry {
 template <class eT>
 void look_at_symmetry(Context& context, View<const eT> a, View<eT> part, eT* columns, eT* to);
 
+/// Takes Q's columns from `first` on, and from those of singular values 0 on, out of particular directions
+/// (device/linear_algebra.hpp): they are free in what the others leave out.
+template <class eT>
+void reflect_rest(Context& context, View<eT> q, View<const eT> s, std::size_t first);
+/// The same for the vectors of equal values, in order; of singular values also for what `reflect_rest` is about.
+template <class eT>
+void reflect_equal(Context& context, View<eT> v, View<const eT> w, bool singular);
+
 /// out = A on one side of a diagonal, 0 elsewhere; A may have more rows.
 template <class eT>
 void copy_triangle(Context& context, bool upper, int diagonal, View<const eT> a, View<eT> out);

@@ -217,6 +217,54 @@ __global__ void cond_kernel(View<eT> out, View<const eT> s, eT infinity) {
   *out.data = least > 0 ? s.data[0] / least : infinity;
 }
 
+/// V's columns of equal values, times I - 2 u u'. A thread takes a row.
+template <class eT>
+__global__ void reflect_kernel(View<eT> v, View<const eT> w, bool singular, eT tolerance) {
+  const std::size_t n = w.rows;
+  const eT ends[] = {std::abs(w.data[0]), std::abs(w.data[n - 1])};
+  const eT equal = tolerance * (ends[0] < ends[1] ? ends[1] : ends[0]);
+  std::size_t end = 0;
+  for (std::size_t first = 0; first < n; first = end) {
+    for (end = first + 1; end < n && std::abs(w.data[end] - w.data[first]) <= equal;) ++end;
+    if (end - first < 2 || (singular && w.data[first] <= equal)) continue;
+    eT norm = 0;
+    for (std::size_t k = first; k < end; ++k) {
+      const eT u = detail::generic_element<eT>(k - first);
+      norm += u * u;
+    }
+    for_each_element(v.rows, 1, [&](std::size_t i, std::size_t) {
+      eT sum = 0;
+      for (std::size_t k = first; k < end; ++k) sum += v.data[i + k * v.ld] * detail::generic_element<eT>(k - first);
+      sum *= 2 / norm;
+      for (std::size_t k = first; k < end; ++k) v.data[i + k * v.ld] -= sum * detail::generic_element<eT>(k - first);
+    });
+  }
+}
+/// Q's columns from `first` on and from those of singular values 0 on, reflected within what the others leave out. By
+/// one block; `p` has as many elements as Q rows.
+template <class eT>
+__global__ void reflect_rest_kernel(View<eT> q, View<const eT> s, eT tolerance, std::size_t first, eT* p) {
+  const std::size_t m = q.rows;
+  while (first < s.rows && s.data[first] > tolerance * s.data[0]) ++first;
+  if (q.cols <= first || m < first + 2) return;
+  const auto with = [&](const eT* x) {
+    eT sum = 0;
+    for (std::size_t i = threadIdx.x; i < m; i += blockDim.x) sum += x[i] * p[i];
+    return reduce_line(sum, Plus());
+  };
+  for (std::size_t i = threadIdx.x; i < m; i += blockDim.x) p[i] = detail::generic_element<eT>(i);
+  for (int twice = 0; twice < 2; ++twice)
+    for (std::size_t j = 0; j < first; ++j) {  // a thread reads only what it wrote of p
+      const eT share = with(q.data + j * q.ld);
+      for (std::size_t i = threadIdx.x; i < m; i += blockDim.x) p[i] -= share * q.data[i + j * q.ld];
+    }
+  const eT norm = with(p);
+  for (std::size_t j = first; j < q.cols; ++j) {
+    const eT share = 2 * with(q.data + j * q.ld) / norm;
+    for (std::size_t i = threadIdx.x; i < m; i += blockDim.x) q.data[i + j * q.ld] -= share * p[i];
+  }
+}
+
 // Checks by one block: the number of the first place where something is wrong, or `nowhere`. Their result is 0.
 constexpr std::uint64_t nowhere = ~std::uint64_t{0};
 struct Earlier {
@@ -244,13 +292,22 @@ __global__ void unambiguous_kernel(View<eT> out, View<const eT> m, View<const eT
                                    View<const eT> v, bool values, bool singular, bool symmetric, eT rounding,
                                    eT small_beside_it, std::uint64_t* found) {
   const std::size_t n = w.rows;
-  const eT top = largest_of(w.data, n);
+  const eT top = largest_of(w.data, n), largest = values ? largest_of(dw.data, n) : eT(0);
   eT scale = largest_of(m.data, n * n);
   if (singular) scale = Larger()(scale, largest_of(v.data, n * n));
-  const detail::Ambiguity<eT> ambiguous{values,  singular, symmetric,      n,     m.data,         w.data,
-                                        dw.data, v.data,   rounding * top, scale, small_beside_it};
+  const detail::Ambiguity<eT> ambiguous{values,
+                                        singular,
+                                        symmetric,
+                                        n,
+                                        m.data,
+                                        w.data,
+                                        dw.data,
+                                        v.data,
+                                        rounding * top,
+                                        small_beside_it * scale,
+                                        detail::zero_beside(largest, scale, top, small_beside_it)};
   std::uint64_t first = nowhere;
-  for (std::size_t at = threadIdx.x; at < n * n && first == nowhere && scale != eT(0); at += blockDim.x) {
+  for (std::size_t at = threadIdx.x; at < n * n && first == nowhere; at += blockDim.x) {
     const std::size_t i = at / n, j = at % n;
     if (i < j && ambiguous.same_value(i, j) && ambiguous.at(i, j)) first = at;
   }
@@ -430,7 +487,8 @@ void cond(Context& context, const Command<eT>& c) {
 }
 template <class eT>
 void finite_condition(Context& context, const Command<eT>& c) {
-  if (!std::isfinite(context.read(c.in[0].data))) detail::fail_condition();
+  const eT condition = context.read(c.in[0].data);
+  if (!(condition < detail::largest_condition<eT>)) detail::fail_condition(static_cast<double>(condition));
   copy_matrix(context, c.in[0], c.out);
 }
 
@@ -534,6 +592,18 @@ void look_at_symmetry(Context& context, View<const eT> a, View<eT> part, eT* col
   largest_of_rows<eT>(context, numbers, to);
 }
 template <class eT>
+void reflect_rest(Context& context, View<eT> q, View<const eT> s, std::size_t first) {
+  const auto [p] = carve(context, Piece<eT>{q.rows});
+  launch(&reflect_rest_kernel<eT>, 1, threads_per_block, threads_per_block / 32 * sizeof(eT), context.stream, q, s,
+         detail::equal_value_tolerance<eT>(1), first, p);
+}
+template <class eT>
+void reflect_equal(Context& context, View<eT> v, View<const eT> w, bool singular) {
+  if (w.rows == 0) return;
+  launch_elements(context, v.rows, 1, &reflect_kernel<eT>, v, w, singular, detail::equal_value_tolerance<eT>(1));
+  if (singular) reflect_rest(context, v, w, 0);
+}
+template <class eT>
 void copy_triangle(Context& context, bool upper, int diagonal, View<const eT> a, View<eT> out) {
   launch_elements(context, out.rows, out.cols, &triangle_kernel<eT>, out, a, upper, diagonal);
 }
@@ -576,6 +646,8 @@ void add_structure(Table<eT>& table) {
 #define ARMAGRAD_INSTANTIATE(eT)                                                \
   template void look_at(Context&, View<const eT>, Triangle, eT*, eT*);          \
   template void look_at_symmetry(Context&, View<const eT>, View<eT>, eT*, eT*); \
+  template void reflect_rest(Context&, View<eT>, View<const eT>, std::size_t);  \
+  template void reflect_equal(Context&, View<eT>, View<const eT>, bool);        \
   template void copy_triangle(Context&, bool, int, View<const eT>, View<eT>);   \
   template void mirror_triangle(Context&, bool, View<const eT>, View<eT>);      \
   template void add_structure(Table<eT>&);

@@ -137,10 +137,11 @@ void find_roots(Secular& p) {
     Wide least = upper ? -end : zero, most = upper ? zero : end;
     const auto inside = [&least, &most](Wide& x) {
       const Wide middle = (least + most) / 2;
-      x = (x > least) & (x < most) ? x : middle;
+      const auto is = (x > least) & (x < most);
+      x = is ? x : middle;
     };
     inside(eta);
-    auto active = zero == zero;
+    auto active = ~(end < 0);  // all, if there is NaN as well
     for (int step = 0; any(active); ++step) {
       if (step == 80) return;
       evaluate<squared>(p, origin, eta, f, slope, curve, size);

@@ -391,9 +391,27 @@ BOOST_AUTO_TEST_CASE(what_gradients_by_values_and_vectors_do_not_hold_is_refused
   for (const auto& f : std::vector<F>{[](Var a) { return accu(eig_sym(a, ag::with_vectors).vectors); },
                                       [](Var a) { return eig_sym(a, ag::with_vectors).vectors(0, 0); }})
     refuse(f, one, eigen_equal);
-  refuse([](Var a) { return svd_econ(a).U(0, 0); }, one, "svd_econ" + singular_equal);
-  refuse([](Var a) { return svd(a, ag::with_vectors).U(2, 2); }, mat{{1, 0}, {0, 2}, {0, 0}, {0, 0}},
-         "svd: the gradient depends on how the last 2 columns of a square factor are chosen");
+  for (const arma::uword n : {2u, 9u, 40u}) {  // by each of the algorithms
+    const mat identity(n, n, arma::fill::eye);
+    refuse([](Var a) { return eig_sym(a, ag::with_vectors).vectors(0, 0); }, identity, eigen_equal);
+    refuse([](Var a) { return svd_econ(a).U(0, 0); }, identity, "svd_econ" + singular_equal);
+    mat across(n, n);
+    across(0, 1) = across(1, 0) = 1;
+    refuse(
+        [&](Var a) {
+          const auto [w, v] = eig_sym(a, ag::with_vectors);
+          return dot(across, v * diagmat(log(w)) * v.t());
+        },
+        identity, eigen_equal);
+    refuse(
+        [&](Var a) {
+          const auto [u, s, v] = svd_econ(a);
+          return dot(across, u * diagmat(log(s)) * v.t());
+        },
+        identity, "svd_econ" + singular_equal);
+    refuse([&](Var a) { return svd(a, ag::with_vectors).U(n, n); }, join_cols(identity, mat(2, n)),
+           "svd: the gradient depends on how the last 2 columns of a square factor are chosen");
+  }
   const mat general = {{2, 3, 3}, {0, 1, 2}, {0, 0, 1}}, x = random(3, 3, 5) + arma::eye(3, 3),
             repeated = x * arma::diagmat(arma::vec{1, 1, 3}) * arma::inv(x);
   for (const mat& at : {mat(arma::diagmat(arma::vec{1, 1, 3})), repeated})

@@ -37,9 +37,8 @@ void for_equal_values(const eT* w, std::size_t count, eT top, F f) {
   }
 }
 
-// Values and, with more_out[0], vectors of a symmetric matrix, ascending.
 template <class eT>
-void eigen_host(const Command<eT>& c) {
+void decompose_symmetric(const Command<eT>& c) {
   const char* by = attributes_of<AskedBy>(c).by;
   const std::size_t order = c.in[0].rows;
   Scratch scratch;
@@ -58,12 +57,18 @@ void eigen_host(const Command<eT>& c) {
   arma::lapack::syevd(&job, &uplo, &n, v, &n, c.out.data, scratch.take<eT>(static_cast<std::size_t>(size)), &size,
                       scratch.take<blas_int>(static_cast<std::size_t>(integers)), &integers, &info);
   if (info != 0) fail_to_converge(by, c.in[0].rows, c.in[0].cols);
-  if (!vectors) return;
-  const eT* w = c.out.data;
-  for_equal_values(w, order, std::max(std::abs(w[0]), std::abs(w[order - 1])),
-                   [&c](std::size_t first, std::size_t count) {
-                     reflect(c.more_out[0], count, [first](std::size_t k) { return first + k; });
-                   });
+}
+// Values and, with more_out[0], vectors of a symmetric matrix, ascending.
+template <class eT>
+void eigen_host(const Command<eT>& c) {
+  decompose_symmetric(c);
+  const View<eT> v = c.more_out[0];
+  const std::size_t n = c.out.rows;
+  if (v.data == nullptr || n == 0) return;
+  const eT *w = c.out.data, top = std::max(std::abs(w[0]), std::abs(w[n - 1]));
+  for_equal_values(w, n, top, [&v](std::size_t first, std::size_t size) {
+    reflect(v, size, [first](std::size_t k) { return first + k; });
+  });
 }
 
 template <class eT>

@@ -379,9 +379,10 @@ template <class eT>
 std::uint32_t Graph<eT>::aliasing_leaf(const OperationInfo<eT>& op, Shape shape, const eT* value) {
   const std::uint32_t index = size_;
   Node<eT>& n = append();
+  static eT nothing;  // an empty matrix may have no memory, but no value means that it is yet to be computed
   n.op = &op;
   n.shape = shape;
-  n.value = const_cast<eT*>(value);
+  n.value = value != nullptr ? const_cast<eT*>(value) : &nothing;
   n.flags = Node<eT>::is_leaf;
   return index;
 }
@@ -946,7 +947,8 @@ template <class eT>
 void Graph<eT>::give(std::uint32_t to, Command<eT> c, const char* operation) {
   Node<eT>& n = node(to);
   c.out = {nullptr, n.shape.rows, n.shape.cols, n.shape.rows};
-  if (ParameterUpdate<eT>* update = awaited_step(n)) {
+  const bool steps = c.kernel == &kernels<eT>::gemm || c.kernel == &kernels<eT>::sum;
+  if (ParameterUpdate<eT>* update = steps ? awaited_step(n) : nullptr) {
     c.out.data = destination(*update, n.attributes, c.beta);
     update->put_into(c);
     run(c, operation);
@@ -961,17 +963,40 @@ void Graph<eT>::give(std::uint32_t to, Command<eT> c, const char* operation) {
   }
 }
 
+// Whether the value of node i, if it is pending, is made of a leaf's.
+template <class eT>
+bool Graph<eT>::reads(std::uint32_t i, std::uint32_t leaf) const {
+  if (i == leaf) return true;
+  const Node<eT>& n = node(i);
+  if (n.result != 0) return reads(i - n.result, leaf);
+  if (i < first_pending_ && !n.op->lazy && n.op->alias == nullptr) return false;
+  for (std::size_t k = 0; k < n.operand_count; ++k)
+    if (reads(operand(n, k), leaf)) return true;
+  return false;
+}
+
+// Steps come after all other contributions, which read the parameter as it was; of two that read each other's parameter
+// one is a contribution.
+template <class eT>
+bool Graph<eT>::may_step(const Contribution& c) const {
+  if (!can_step(c)) return false;
+  return awaited_step(node(c.operand))->velocity != nullptr ||
+         std::none_of(contributions_.begin(), contributions_.end(), [&](const Contribution& other) {
+           return other.operand != c.operand && can_step(other) && reads(other.node, c.operand);
+         });
+}
+
 template <class eT>
 void Graph<eT>::settle() {
   count_uses(first_pending_);
   bool steps = false;
   for (const Contribution& c : contributions_) {
-    if (can_step(c))
+    if (may_step(c))
       steps = true;
     else
       contribute(c.operand, c.node);
   }
-  if (steps)  // last: the other contributions read the parameter as it was
+  if (steps)
     for (const Contribution& c : contributions_)
       if (can_step(c)) step(c);
   for (std::uint32_t i = first_pending_; i < size_; ++i) {

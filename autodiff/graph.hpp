@@ -186,9 +186,11 @@ class Graph {
     const Node<eT>& n = node(i);
     return {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
   }
-  /// Runs a gemm or sum or map that is a contribution to node `to`'s gradient: with its `out` and `beta`, or as the
-  /// optimizer's step where `to` is a parameter that one waits for. What reads a parameter comes before its step.
+  /// Runs a command that is a contribution to node `to`'s gradient: with its `out` and `beta`, or, if it is a product
+  /// or a sum, as the optimizer's step where `to` is a parameter that one waits for. What reads a parameter comes
+  /// before.
   void give(std::uint32_t to, Command<eT> c, const char* operation);
+  bool awaits_step(std::uint32_t i) const { return awaited_step(node(i)) != nullptr; }
   void consume_gradient(std::uint32_t i) {
     Node<eT>& n = node(i);
     drop_buffer(n.gradient, n.shape);
@@ -288,6 +290,8 @@ class Graph {
   void contribute(std::uint32_t operand, std::uint32_t contribution);
   ParameterUpdate<eT>* awaited_step(const Node<eT>& parameter) const;
   bool can_step(const Contribution& c) const;
+  bool reads(std::uint32_t i, std::uint32_t leaf) const;
+  bool may_step(const Contribution& c) const;
   void step(const Contribution& c);
   eT* gradient_destination(Node<eT>& n, eT& beta);
   void check_version(std::uint32_t i) const;

@@ -361,7 +361,7 @@ void Replay<eT>::set(Var<eT> leaf, const arma::Mat<eT>& value) {
   check();
   if (leaf.graph().state() != state_) throw StateError("replay: this leaf belongs to another tape");
   auto& n = leaf.graph().node(leaf.index());
-  const bool itself = n.op == &detail::borrowed_leaf<eT> && n.value == value.memptr();
+  const bool itself = n.op == &detail::borrowed_leaf<eT> && (n.value == value.memptr() || value.is_empty());
   if (n.op != &detail::constant_leaf<eT> && n.op != &detail::variable_leaf<eT> && !itself)
     throw StateError(
         fmt::format("replay: only a leaf made with constant or variable can be set, not a {}", n.op->name));

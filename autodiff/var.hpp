@@ -38,15 +38,16 @@ class Var {
 
   /// A copy of the value.
   arma::Mat<eT> value() const;
-  /// The value without a copy: a matrix that shows the tape's memory until the tape is rewound or destroyed (on another
-  /// device a copy). It is there to be read.
-  const arma::Mat<eT> value_view() const;  // NOLINT(readability-const-return-type): nobody may write through it
+  /// The value without a copy, to be read at once: `const arma::mat y = x.value_view()` shows the tape's memory (on
+  /// another device a copy), which whatever the tape does next may change or give back. Do not write to it.
+  const arma::Mat<eT> value_view()
+      const;  // NOLINT(readability-const-return-type): says so to those who use it directly
   /// The value of a 1x1 Var; ShapeError otherwise.
   eT item() const;
   /// A copy of the gradient that backward left here; zeros where it has not reached. Kept for leaves
   /// (`tape.variable`, parameters) and for Vars marked with `retain_grad`.
   arma::Mat<eT> grad() const;
-  /// The gradient without a copy, as `value_view`; until the next backward, which adds to it where it stands.
+  /// The gradient without a copy, as `value_view`.
   const arma::Mat<eT> grad_view() const;  // NOLINT(readability-const-return-type)
   /// Keep the gradient of this intermediate result in the next backward passes.
   void retain_grad() const;

@@ -150,11 +150,16 @@ void Sgd<eT>::minimize(Var<eT> loss) {
       Wishes(const Wishes&) = delete;
       Wishes& operator=(const Wishes&) = delete;
       ~Wishes() {
-        for (auto& s : state.slots) s.parameter->update = nullptr;
+        for (auto& s : state.slots) {
+          s.parameter->update = nullptr;
+          if (!finished && std::exchange(s.update.done, false)) ++s.parameter->version;  // `step` will not be reached
+        }
       }
       State& state;
-    } const wishes(st);
+      bool finished = false;
+    } wishes(st);
     loss.backward();
+    wishes.finished = true;
   }
   step();
 }

@@ -362,8 +362,9 @@ BOOST_AUTO_TEST_CASE(a_borrowed_variable_and_views_copy_nothing) {
   BOOST_TEST(value.memptr() == x.memptr());
   BOOST_TEST(difference(gradient, 2 * A) == 0);
   BOOST_TEST(difference(y.value_view(), square(A)) == 0);
-  accu(v).backward();  // adds where the view looks
-  BOOST_TEST(difference(gradient, 2 * A + 1) == 0);
+  const mat empty(3, 0);
+  BOOST_TEST(difference(square(tape.borrow_variable(empty)).value(), empty) == 0);
+  BOOST_TEST(difference((2 * tape.borrow(empty)).value(), empty) == 0);
   BOOST_CHECK_THROW(y.grad_view(), ag::StateError);
   BOOST_TEST(difference(tape.variable(A).grad_view(), arma::zeros(2, 2)) == 0);
   BOOST_TEST(ag::no_grad(tape, [&] { return tape.borrow_variable(x).requires_grad(); }) == false);

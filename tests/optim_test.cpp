@@ -448,6 +448,87 @@ BOOST_AUTO_TEST_CASE(minimize_is_zero_grad_backward_and_step_up_to_rounding) {
       BOOST_TEST(deviation(trained(true, shared, options), trained(false, shared, options)) < 1e-13);
 }
 
+BOOST_AUTO_TEST_CASE(minimize_reads_parameters_as_they_were_wherever_they_meet) {
+  using Var = ag::Var<double>;
+  using Vars = std::vector<Var>;
+  struct Case {
+    const char* name;
+    std::vector<arma::mat> start;
+    Var (*loss)(const Vars& in);
+  };
+  arma::arma_rng::set_seed(13);
+  const auto random = [](arma::uword rows, arma::uword cols) { return arma::mat(rows, cols, arma::fill::randn); };
+  static const auto sum = [](Var y) { return accu(square(y)); };
+  const std::vector<Case> cases{
+      {"W tanh(P)", {random(3, 4), random(4, 5)}, [](const Vars& in) { return sum(in[0] * tanh(in[1])); }},
+      {"tanh(P) W", {random(3, 4), random(4, 5)}, [](const Vars& in) { return sum(tanh(in[0]) * in[1]); }},
+      {"U V", {random(3, 4), random(4, 5)}, [](const Vars& in) { return sum(in[0] * in[1]); }},
+      {"U' V", {random(4, 3), random(4, 5)}, [](const Vars& in) { return sum(in[0].t() * in[1]); }},
+      {"U (V W)",
+       {random(3, 4), random(4, 5), random(5, 2)},
+       [](const Vars& in) { return sum(in[0] * (in[1] * in[2])); }},
+      {"U V + U", {random(3, 3), random(3, 3)}, [](const Vars& in) { return sum(in[0] * in[1] + in[0]); }},
+      {"W W", {random(3, 3)}, [](const Vars& in) { return sum(in[0] * in[0]); }},
+      {"columns of U, V", {random(3, 6), random(4, 5)}, [](const Vars& in) { return sum(in[0].cols(1, 4) * in[1]); }},
+      {"affine of X",
+       {random(3, 4), random(4, 5), random(3, 1)},
+       [](const Vars& in) { return sum(affine(in[0], in[1], in[2])); }},
+      {"affine of tanh(P)",
+       {random(3, 4), random(4, 5), random(3, 1)},
+       [](const Vars& in) { return sum(affine(in[0], tanh(in[1]), in[2])); }},
+      {"affine_relu of X",
+       {random(3, 4), random(4, 5), random(3, 1)},
+       [](const Vars& in) { return sum(affine_relu(in[0], in[1], in[2])); }},
+      {"affine of b twice",
+       {random(3, 3), random(3, 1)},
+       [](const Vars& in) { return sum(affine(in[0], in[1], in[1])); }},
+      {"cross_entropy of W",
+       {random(4, 6)},
+       [](const Vars& in) {
+         return cross_entropy_sum(in[0], arma::Row<std::size_t>{0, 3, 2, 1, 1, 0});
+       }},
+  };
+  enum class Way { three_calls, minimize, replay };
+  const auto trained = [](const Case& c, Way way, double momentum) {
+    std::vector<ag::Parameter<double>> parameters(c.start.begin(), c.start.end());
+    ag::nn::ParameterList<double> list;
+    for (const auto& p : parameters) list.push_back(p.shared());
+    Sgd sgd(list, {.lr = 0.01, .momentum = momentum});
+    ag::Tape<double> tape;
+    const auto loss = [&] {
+      Vars in;
+      for (const auto& p : parameters) in.push_back(tape.parameter(p));
+      return c.loss(in);
+    };
+    if (way == Way::replay) {
+      tape.capture([&] { sgd.minimize(loss()); }).run(2);
+    } else {
+      for (int i = 0; i < 3; ++i) {
+        tape.rewind();
+        if (way == Way::minimize) {
+          sgd.minimize(loss());
+        } else {
+          const Var y = loss();
+          sgd.zero_grad();
+          y.backward();
+          sgd.step();
+        }
+      }
+    }
+    arma::vec out;
+    for (const auto& p : parameters) out = arma::join_cols(out, vectorise(p.value()));
+    return out;
+  };
+  for (const Case& c : cases)
+    for (const double momentum : {0.0, 0.9}) {
+      const arma::vec wanted = trained(c, Way::three_calls, momentum);
+      BOOST_TEST_CONTEXT(c.name << ", momentum " << momentum) {
+        BOOST_TEST(deviation(trained(c, Way::minimize, momentum), wanted) < 1e-13);
+        BOOST_TEST(deviation(trained(c, Way::replay, momentum), wanted) < 1e-13);
+      }
+    }
+}
+
 BOOST_AUTO_TEST_CASE(minimize_forms_no_gradient_that_is_one_product) {
   for (const double momentum : {0.0, 0.9}) {
     Small model;

@@ -103,6 +103,7 @@ void add_bias(View<eT> y, const eT* bias, F f) {
     for (std::size_t j = 0; j < y.cols; ++j) loop(y.data + j * y.ld, bias, y.rows);
     return;
   }
+  if (y.size() == 0) return;
   alignas(64) eT repeated[4 * narrow];
   std::size_t length = y.rows;
   std::copy_n(bias, length, repeated);

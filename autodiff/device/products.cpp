@@ -8,6 +8,7 @@
 #include <thread>
 
 #include <dlfcn.h>
+#include <pthread.h>
 
 #include <armagrad/autodiff/armadillo.hpp>
 #include <armagrad/autodiff/device/lanes.hpp>
@@ -48,6 +49,8 @@ struct OpenBlas {
 };
 OpenBlas& openblas() {
   static OpenBlas instance;
+  // OpenMP's threads do not go along into a forked process, and who waits for them there waits for ever.
+  [[maybe_unused]] static const int forked = pthread_atfork(nullptr, nullptr, [] { instance.threads = 1; });
   return instance;
 }
 

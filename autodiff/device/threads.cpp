@@ -79,7 +79,8 @@ void run_in_pieces(const Command<eT>& c, int instructions) {
                          });
   if (threads < 2 || !divisible) return c.kernel->host.code[instructions](c);
   const std::size_t line = 64 / sizeof(eT), lines = (size + line - 1) / line;
-  const Pieces<eT> pieces{&c, instructions, (lines + threads - 1) / threads * line};
+  constexpr std::size_t longest = std::size_t{1} << 30;  // what a View can count
+  const Pieces<eT> pieces{&c, instructions, std::min(longest, (lines + threads - 1) / threads * line)};
   in_parallel((size + pieces.length - 1) / pieces.length, static_cast<unsigned>(threads), &Pieces<eT>::run, &pieces);
 }
 

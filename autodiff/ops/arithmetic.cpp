@@ -204,14 +204,19 @@ struct Matmul {
   }
   template <class eT>
   static bool direct(Graph<eT>& g, std::uint32_t i) {
-    if (!g.may_consume(i)) return false;
     const std::uint32_t to_a = g.node(i).operands[0], to_b = g.node(i).operands[1];
+    const bool a_steps = g.awaits_step(to_a), b_steps = g.awaits_step(to_b);
+    if (!g.may_consume(i) || (a_steps && b_steps)) return false;
     const View<const eT> dy = g.gradient(i);
     const auto a = g.factor(to_a), b = g.factor(to_b);
-    if (g.wants_gradient(to_a))
-      g.give(to_a, product_command(dy, b.view, b.transposed ? 0u : transpose_b, b.scale), name);
+    const auto give_a = [&] {
+      if (g.wants_gradient(to_a))
+        g.give(to_a, product_command(dy, b.view, b.transposed ? 0u : transpose_b, b.scale), name);
+    };
+    if (!a_steps) give_a();
     if (g.wants_gradient(to_b))
       g.give(to_b, product_command(a.view, dy, a.transposed ? 0u : transpose_a, a.scale), name);
+    if (a_steps) give_a();  // the other reads A as it was
     g.consume_gradient(i);
     return true;
   }

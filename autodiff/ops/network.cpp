@@ -40,9 +40,9 @@ struct AffineOperation {
   // The same in commands: this is most of a small network's backward pass.
   template <class eT>
   static bool direct(Graph<eT>& g, std::uint32_t i) {
-    if (!g.may_consume(i)) return false;
     const Node<eT>& n = g.node(i);
     const std::uint32_t w = n.operands[0], x = n.operands[1], b = n.operands[2];
+    if (!g.may_consume(i) || g.awaits_step(x)) return false;  // W's gradient reads x
     const View<eT> dz = g.gradient(i);
     if constexpr (relu) {
       Command<eT> c;
@@ -86,7 +86,7 @@ struct AffineOperation {
       z.each_col() += arma::vec(in[2]);
       return relu ? arma::mat(arma::clamp(z, 0.0, arma::datum::inf)) : z;
     };
-    for (const auto& [out, in, batch] : {std::array{3, 4, 5}, {1, 1, 1}, {3, 2, 0}}) {
+    for (const auto& [out, in, batch] : {std::array{3, 4, 5}, {1, 1, 1}, {3, 2, 0}, {0, 2, 3}}) {
       arma::mat w, x, b, z;
       do {  // nothing near relu's kink
         w = s.uniform(out, in), x = s.uniform(in, batch), b = s.uniform(out, 1), z = w * x;

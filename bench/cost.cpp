@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <malloc.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -25,16 +24,10 @@ using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-// What the program has of the heap, large blocks included.
-double heap() {
-  const auto info = mallinfo2();
-  return static_cast<double>(info.uordblks) + static_cast<double>(info.hblkhd);
-}
-
 // A chain y = f(f(...f(x))) of n nodes on 1x1 matrices, forward and backward.
 template <class F>
 Json chain(int n, F f) {
-  const double before = heap();
+  const double before = memory_of_this_process("VmRSS");
   Tape<float> tape;
   std::vector<double> record, backward;
   double first = 0, bytes = 0;
@@ -46,7 +39,7 @@ Json chain(int n, F f) {
     Var<float> y = x;
     for (int k = 0; k < n; ++k) y = f(y, x);
     const double recorded = since(begin);
-    if (i == 0) bytes = heap() - before;
+    if (i == 0) bytes = memory_of_this_process("VmRSS") - before;
     const auto turn = Clock::now();
     y.backward();
     const double back = since(turn);

@@ -218,8 +218,9 @@ zoo::Section costs(const Json& report) {
   const std::map<std::string, std::pair<const char*, const char*>> words{
       {"nodes",
        {"Nodes",
-        "Chains of operations on 1x1 matrices. Bytes are the heap's, per node of the first recording; 'first' is "
-        "the time of that recording and its backward pass, when all memory is new."}},
+        "Chains of operations on 1x1 matrices. Bytes are of resident memory, per node of the first recording (a short "
+        "chain's are the tape's first blocks); 'first' is the time of that recording and its backward pass, when all "
+        "memory is new."}},
       {"memory",
        {"Memory of a step",
         "What the tape holds of memory for values and gradients after three steps, beside the sum of the layers' "

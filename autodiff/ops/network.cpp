@@ -82,15 +82,13 @@ struct AffineOperation {
         return affine(in[0], in[1], in[2]);
     };
     const auto plain = [](const std::vector<arma::mat>& in) -> arma::mat {
-      arma::mat z = in[0] * in[1];
-      z.each_col() += arma::vec(in[2]);
+      const arma::mat z = in[0] * in[1] + in[2] * arma::ones(1, in[1].n_cols);
       return relu ? arma::mat(arma::clamp(z, 0.0, arma::datum::inf)) : z;
     };
     for (const auto& [out, in, batch] : {std::array{3, 4, 5}, {1, 1, 1}, {3, 2, 0}, {0, 2, 3}}) {
       arma::mat w, x, b, z;
       do {  // nothing near relu's kink
-        w = s.uniform(out, in), x = s.uniform(in, batch), b = s.uniform(out, 1), z = w * x;
-        z.each_col() += arma::vec(b);
+        w = s.uniform(out, in), x = s.uniform(in, batch), b = s.uniform(out, 1), z = w * x + b * arma::ones(1, batch);
       } while (arma::any(arma::abs(arma::vectorise(z)) < 0.25));
       s.add({w, x, b}, f, plain);
     }

@@ -85,6 +85,16 @@ const OneDnn& onednn() {
   return instance;
 }
 
+template <class eT>
+void gemm(const Product<eT>& p) {
+  const BlasThreads threads(static_cast<double>(p.size()));
+  const auto m = static_cast<arma::blas_int>(p.m()), n = static_cast<arma::blas_int>(p.n()),
+             k = static_cast<arma::blas_int>(p.k());
+  const arma::blas_int lda = p.a.ld, ldb = p.b.ld, ldc = p.c.ld;
+  arma::blas::gemm<eT>(p.ta ? "T" : "N", p.tb ? "T" : "N", &m, &n, &k, &p.alpha, p.a.data, &lda, p.b.data, &ldb,
+                       &p.beta, p.c.data, &ldc);
+}
+
 template <class T>
 View<T> columns(View<T> v, std::size_t first, std::size_t count) {
   return {v.data + first * v.ld, v.rows, static_cast<std::uint32_t>(count), v.ld};
@@ -116,9 +126,11 @@ struct Parts {
     const auto& all = *static_cast<const Parts*>(self);
     const std::size_t first = i * all.step;
     const Product<float> p = part(*all.whole, all.by_columns, first, std::min(all.step, all.length - first));
-    // oneDNN counts by rows, so it is asked for C' = op(B)' op(A)'.
-    onednn().sgemm(p.tb ? 'T' : 'N', p.ta ? 'T' : 'N', p.c.cols, p.c.rows, static_cast<std::int64_t>(p.k()), p.alpha,
-                   p.b.data, p.b.ld, p.a.data, p.a.ld, p.beta, p.c.data, p.c.ld);
+    // oneDNN counts by rows, so it is asked for C' = op(B)' op(A)'. What it refuses is BLAS's.
+    const int refused =
+        onednn().sgemm(p.tb ? 'T' : 'N', p.ta ? 'T' : 'N', p.c.cols, p.c.rows, static_cast<std::int64_t>(p.k()),
+                       p.alpha, p.b.data, p.b.ld, p.a.data, p.a.ld, p.beta, p.c.data, p.c.ld);
+    if (refused != 0) gemm(p);
   }
 };
 
@@ -135,16 +147,6 @@ bool by_onednn(const Product<float>& p) {
   return true;
 }
 bool by_onednn(const Product<double>&) { return false; }
-
-template <class eT>
-void gemm(const Product<eT>& p) {
-  const BlasThreads threads(static_cast<double>(p.size()));
-  const auto m = static_cast<arma::blas_int>(p.m()), n = static_cast<arma::blas_int>(p.n()),
-             k = static_cast<arma::blas_int>(p.k());
-  const arma::blas_int lda = p.a.ld, ldb = p.b.ld, ldc = p.c.ld;
-  arma::blas::gemm<eT>(p.ta ? "T" : "N", p.tb ? "T" : "N", &m, &n, &k, &p.alpha, p.a.data, &lda, p.b.data, &ldb,
-                       &p.beta, p.c.data, &ldc);
-}
 
 template <class eT>
 View<const eT> copied_transposed(View<const eT> a) {

@@ -265,16 +265,7 @@ std::uint32_t Graph<eT>::add_labels(std::uint32_t count, std::uint32_t largest) 
 template <class eT>
 std::uint32_t Graph<eT>::record(const OperationInfo<eT>& op, const std::uint32_t* operands, std::size_t count,
                                 const void* attributes) {
-  switch (count) {
-    case 1:
-      return record_number<1>(op, operands, count, attributes);
-    case 2:
-      return record_number<2>(op, operands, count, attributes);
-    case 3:
-      return record_number<3>(op, operands, count, attributes);
-    default:
-      return record_number<any_number>(op, operands, count, attributes);
-  }
+  return record_number<any_number>(op, operands, count, attributes);
 }
 
 // With the number of operands known, a small node takes a third fewer instructions.
@@ -747,8 +738,7 @@ void Graph<eT>::run_rule(std::uint32_t i) {
   for (std::uint8_t k = 0; k < n.op->results; ++k) {  // what no rule took over
     Node<eT>& r = node(i + k);
     if (r.gradient == nullptr || r.flags & Node<eT>::keeps_gradient) continue;
-    drop_buffer(r.gradient, r.shape);
-    r.gradient = nullptr;
+    consume_gradient(i + k);
   }
   pop_to(before);
   ++state_->serial;
@@ -857,22 +847,20 @@ bool Graph<eT>::direct_step(std::uint32_t i, const Kernel<eT>& kernel) {
   const std::uint32_t operand = n.operands[0];
   if (!wants_gradient(operand)) return false;
   N& x = node(operand);
-  const bool keeps = (n.flags & N::keeps_gradient) != 0;
+  const bool keeps = !may_consume(i);
   const bool in_place = !keeps && x.gradient == nullptr && x.op != &parameter_leaf<eT>;
   Command<eT> c;
   c.kernel = &kernel;
-  c.in[0] = {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
+  c.in[0] = c.out = gradient(i);
   c.in[1] = value(operand);
   c.in[2] = value(i);
   c.attributes = n.attributes;
-  c.out = {n.gradient, n.shape.rows, n.shape.cols, n.shape.rows};
   if (!in_place) c.out.data = gradient_destination(x, c.beta);
   run(c, n.op->name);
   if (in_place)
-    x.gradient = n.gradient;
+    x.gradient = std::exchange(n.gradient, nullptr);
   else if (!keeps)
-    drop_buffer(n.gradient, n.shape);
-  if (!keeps) n.gradient = nullptr;
+    consume_gradient(i);
   return true;
 }
 
@@ -883,7 +871,7 @@ bool Graph<eT>::hand_on(std::uint32_t i, eT second) {
   const std::uint32_t to[] = {n.operands[0], n.operands[1]};
   for (const std::uint32_t k : to)
     if (!(node(k).shape == n.shape) || node(k).op == &parameter_leaf<eT>) return false;
-  const bool keeps = (n.flags & N::keeps_gradient) != 0;
+  const bool keeps = !may_consume(i);
   for (const int k : {1, 0}) {  // the second first: what the first takes over is no longer ours
     if (!wants_gradient(to[k])) continue;
     N& x = node(to[k]);
@@ -893,9 +881,9 @@ bool Graph<eT>::hand_on(std::uint32_t i, eT second) {
     }
     eT beta;
     eT* destination = gradient_destination(x, beta);
-    copy_into({n.gradient, n.shape.rows, n.shape.cols, n.shape.rows}, destination, k == 0 ? eT(1) : second, beta);
+    copy_into(gradient(i), destination, k == 0 ? eT(1) : second, beta);
   }
-  if (!keeps) drop_buffer(std::exchange(n.gradient, nullptr), n.shape);
+  if (!keeps) consume_gradient(i);
   return true;
 }
 

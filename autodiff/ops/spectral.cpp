@@ -17,7 +17,7 @@ namespace {
 
 // Times I - 2 u u', u the unit vector of `generic_element`, from the right: the `count` columns that column(k) names.
 template <class eT, class Column>
-void reflect(View<eT> v, std::size_t count, Column column) {
+void reflect_columns(View<eT> v, std::size_t count, Column column) {
   eT norm = 0;
   for (std::size_t k = 0; k < count; ++k) norm += generic_element<eT>(k) * generic_element<eT>(k);
   for (std::size_t i = 0; i < v.rows; ++i) {
@@ -67,7 +67,7 @@ void eigen_host(const Command<eT>& c) {
   if (v.data == nullptr || n == 0) return;
   const eT *w = c.out.data, top = std::max(std::abs(w[0]), std::abs(w[n - 1]));
   for_equal_values(w, n, top, [&v](std::size_t first, std::size_t size) {
-    reflect(v, size, [first](std::size_t k) { return first + k; });
+    reflect_columns(v, size, [first](std::size_t k) { return first + k; });
   });
 }
 
@@ -157,7 +157,7 @@ void svd_host(const Command<eT>& c) {
   while (rank < s.rows && s.data[rank] > equal_value_tolerance(s.data[0])) ++rank;
   for (const View<eT>& q : {u, v}) {
     for_equal_values(s.data, rank, s.data[0], [&q](std::size_t first, std::size_t size) {
-      reflect(q, size, [first](std::size_t k) { return first + k; });
+      reflect_columns(q, size, [first](std::size_t k) { return first + k; });
     });
     reflect_rest(q, rank);
   }
@@ -373,7 +373,7 @@ void general_eigen_host(const Command<eT>& c) {
     }
     if (count < 2) continue;
     const View<eT> v = c.more_out[0];
-    reflect(v, count, [same](std::size_t k) { return same[k]; });
+    reflect_columns(v, count, [same](std::size_t k) { return same[k]; });
     for (std::uint32_t k = 0; k < count; ++k) {
       eT *to = v.data + same[k] * v.ld, squares = 0;
       for (std::size_t r = 0; r < v.rows; ++r) squares += to[r] * to[r];

@@ -315,10 +315,6 @@ inline constexpr OperationInfo<eT> operation_info = make_info<Op, eT>();
 inline constexpr std::size_t any_number = 0;
 template <std::size_t number, class eT>
 Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes);
-template <class eT>
-Var<eT> record(const OperationInfo<eT>& info, const Var<eT>* operands, std::size_t count, const void* attributes) {
-  return record<any_number>(info, operands, count, attributes);
-}
 template <class eT, std::size_t number>
 Var<eT> record(const OperationInfo<eT>& info, const std::array<Var<eT>, number>& operands, const void* attributes) {
   return record<(number <= 3 ? number : any_number)>(info, operands.data(), number, attributes);

@@ -40,8 +40,7 @@ class Var {
   arma::Mat<eT> value() const;
   /// The value without a copy, to be read at once: `const arma::mat y = x.value_view()` shows the tape's memory (on
   /// another device a copy), which whatever the tape does next may change or give back. Do not write to it.
-  const arma::Mat<eT> value_view()
-      const;  // NOLINT(readability-const-return-type): says so to those who use it directly
+  const arma::Mat<eT> value_view() const;  // NOLINT(readability-const-return-type)
   /// The value of a 1x1 Var; ShapeError otherwise.
   eT item() const;
   /// A copy of the gradient that backward left here; zeros where it has not reached. Kept for leaves

@@ -214,8 +214,7 @@ void fail_not_symmetric(const char* by, View<const eT> a, eT apart) {
 }
 inline constexpr const char* instead_of_singular_vectors =
     "use functions of A itself (pinv, solve, norm), trace(spectral(A.t() * A, f, df)) for a sum over the squares of "
-    "the "
-    "singular values, or, for first derivatives, functions of the singular values alone";
+    "the singular values, or, for first derivatives, functions of the singular values alone";
 inline constexpr const char* split_by_direction =
     "the direction of forward mode splits them, where only reverse mode (grad) can tell what does not depend on the "
     "choice";

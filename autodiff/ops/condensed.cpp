@@ -29,11 +29,6 @@ std::size_t whole(std::size_t i) {  // the first row of i's register
   return i / lanes<eT> * lanes<eT>;
 }
 
-template <class T>
-View<T> view(T* x, std::size_t rows, std::size_t cols, std::size_t ld) {
-  return {x, static_cast<std::uint32_t>(rows), static_cast<std::uint32_t>(cols), static_cast<std::uint32_t>(ld)};
-}
-
 // Rows from, ..., to - 1, in whole registers, of `cols` columns.
 template <class eT>
 struct Columns {

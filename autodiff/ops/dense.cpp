@@ -19,10 +19,6 @@ constexpr std::size_t panel = 16;  // and LU here
 template <class eT>
 void subtract_product(bool ta, std::size_t m, std::size_t n, std::size_t k, const eT* a, std::size_t lda, const eT* b,
                       std::size_t ldb, eT* c, std::size_t ldc) {
-  const auto view = [](auto* x, std::size_t rows, std::size_t cols, std::size_t ld) {
-    return View<std::remove_pointer_t<decltype(x)>>{x, static_cast<std::uint32_t>(rows),
-                                                    static_cast<std::uint32_t>(cols), static_cast<std::uint32_t>(ld)};
-  };
   product<eT>(ta, false, eT(-1), ta ? view(a, k, m, lda) : view(a, m, k, lda), view(b, k, n, ldb), eT(1),
               view(c, m, n, ldc));
 }

@@ -492,10 +492,6 @@ class Conquer {
                        eT* c, std::size_t ldc) {
     if (rows * cols * inner <= 2048)
       return run_version<&multiply_small<eT>, const SmallProduct<eT>&>({rows, cols, inner, a, s, ld, c, ldc});
-    const auto view = [](auto* x, std::size_t m, std::size_t n, std::size_t stride) {
-      return View<std::remove_pointer_t<decltype(x)>>{x, static_cast<std::uint32_t>(m), static_cast<std::uint32_t>(n),
-                                                      static_cast<std::uint32_t>(stride)};
-    };
     product<eT>(false, true, eT(1), view(a, rows, inner, rows), view(s, cols, inner, ld), eT(0),
                 view(c, rows, cols, ldc));
   }

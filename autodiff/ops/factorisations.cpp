@@ -461,8 +461,7 @@ struct LuParts {
           return y;
         },
         "lu: A is 2x2 and its first 2 columns are linearly dependent (reciprocal condition number 0), where the "
-        "factors "
-        "have no derivative; leave out a dependent column, or use pinv");
+        "factors have no derivative; leave out a dependent column, or use pinv");
     s.fails(
         {arma::mat{{0.1, 0.3}, {0.3, 0.9}, {0.7, 2.1}}},
         [](const auto& in) {

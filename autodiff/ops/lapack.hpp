@@ -100,6 +100,11 @@ eT norm1(View<const eT> a);
 /// The same; throws, naming `operation`, where A holds NaN or infinity.
 template <class eT>
 eT norm1_of_finite(const char* operation, View<const eT> a);
+/// x as a matrix.
+template <class T>
+View<T> view(T* x, std::size_t rows, std::size_t cols, std::size_t ld) {
+  return {x, static_cast<std::uint32_t>(rows), static_cast<std::uint32_t>(cols), static_cast<std::uint32_t>(ld)};
+}
 /// Calls f(i, j) for the elements at and below the diagonal, i >= j, in tiles: what f reads at (i, j) and at (j, i)
 /// then stays in the cache.
 template <class F>
